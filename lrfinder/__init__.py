@@ -1,0 +1,1 @@
+"""The learning-rate range test for PyTorch that leaves nothing behind."""

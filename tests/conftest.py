@@ -1,0 +1,23 @@
+"""Options and fixtures that all tests share."""
+
+import pytest
+import torch
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", help="where the tests train: cpu (default) or cuda")
+
+
+@pytest.fixture
+def device(request) -> torch.device:
+    """Return the device named on the command line; skip where the machine lacks it."""
+    device = torch.device(request.config.getoption("--device"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("--device cuda: this machine has no CUDA device")
+    return device
+
+
+@pytest.fixture(autouse=True)
+def _two_threads_and_a_seed():
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
