@@ -1,0 +1,200 @@
+"""Parameter groups: one reference rate is swept, and every group keeps its ratio to it."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .errors import ArgumentError
+
+__all__ = ["RateWriter", "group_lrs", "ratios", "reference_index", "separate_lrs", "write_lrs"]
+
+
+def reference_index(optimizer: Optimizer) -> int:
+    """Return the index of the parameter group whose rate is the reference.
+
+    It is the group with the most parameter elements (frozen ones count too); the first of several equally large ones.
+    A group whose base rate is 0 cannot be a reference, unless all are 0.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
+
+    Returns:
+        The index into `optimizer.param_groups`.
+
+    Example:
+        >>> head, body = torch.nn.Linear(2, 2), torch.nn.Linear(9, 9)
+        >>> groups = [{"params": head.parameters()}, {"params": body.parameters(), "lr": 0.01}]
+        >>> reference_index(torch.optim.SGD(groups, lr=0.1))
+        1
+    """
+    bases = _base_lrs(optimizer)
+    sizes = [sum(parameter.numel() for parameter in group["params"]) for group in optimizer.param_groups]
+    return max(range(len(sizes)), key=lambda index: (bases[index] != 0, sizes[index]))
+
+
+def ratios(optimizer: Optimizer) -> list[float]:
+    r"""Return each group's base rate as a multiple of the reference group's.
+
+    $$ r_g = b_g / b_\text{ref} $$
+
+    where the base rate $b_g$ is the group's `initial_lr`, if a scheduler left one, else its `lr`: in the middle of a
+    warm-up from zero all `lr` are 0 while `initial_lr` still tells the groups apart.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups`. Tensor rates are read here.
+
+    Returns:
+        One ratio per group, 1.0 for the reference group; all 1.0 where every base rate is 0.
+
+    Example:
+        >>> head, body = torch.nn.Linear(2, 2), torch.nn.Linear(9, 9)
+        >>> groups = [{"params": head.parameters()}, {"params": body.parameters(), "lr": 0.01}]
+        >>> ratios(torch.optim.SGD(groups, lr=0.1))
+        [10.0, 1.0]
+    """
+    bases = _base_lrs(optimizer)
+    reference = bases[reference_index(optimizer)]
+    return [base / reference for base in bases] if reference else [1.0] * len(bases)
+
+
+def group_lrs(optimizer_or_ratios: Optimizer | Sequence[float], lr: float) -> list[float]:
+    """Return the rate of every group when the reference group's rate is `lr`.
+
+    Args:
+        optimizer_or_ratios: An optimizer, or the `ratios` of one.
+        lr: The reference group's rate.
+
+    Returns:
+        One rate per group.
+
+    Example:
+        >>> group_lrs([1.0, 0.1], 0.5)
+        [0.5, 0.05]
+    """
+    if not isinstance(optimizer_or_ratios, Sequence):
+        optimizer_or_ratios = ratios(optimizer_or_ratios)
+    return [lr * ratio for ratio in optimizer_or_ratios]
+
+
+def write_lrs(optimizer: Optimizer, lrs: Sequence[float]) -> None:
+    """Make `lrs` the rates at which the optimizer's next step is taken.
+
+    A float is replaced, a tensor filled in place, without reading it, so that identity, dtype and device stay.
+    Groups that share one tensor but want different rates get a clone each (`separate_lrs`). ASGD steps with the rate
+    that its previous step prepared: there the prepared rates are filled as well.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups` and `state`.
+        lrs: One rate per group.
+
+    Raises:
+        ArgumentError: The number of rates is not the number of groups.
+
+    Example:
+        >>> optimizer = torch.optim.Adam(torch.nn.Linear(2, 2).parameters(), lr=torch.tensor(0.1))
+        >>> write_lrs(optimizer, [0.25])
+        >>> optimizer.param_groups[0]["lr"]
+        tensor(0.2500)
+    """
+    groups = optimizer.param_groups
+    if len(lrs) != len(groups):
+        raise ArgumentError(
+            f"write_lrs(lrs=...) must hold one rate per parameter group, {len(groups)} here, got {len(lrs)}; "
+            "`group_lrs(optimizer, lr)` makes such a list."
+        )
+    separate_lrs(optimizer, lrs)
+    for group, lr in zip(groups, lrs, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].detach().fill_(lr)
+        else:
+            group["lr"] = lr
+    if isinstance(_unwrapped(optimizer), torch.optim.ASGD):
+        _fill_prepared_rates(optimizer, lrs)
+
+
+def separate_lrs(optimizer: Optimizer, lrs: Sequence[float]) -> None:
+    """Give each group its own tensor rate where groups that share one are to have different rates.
+
+    A tensor handed to an optimizer's constructor is one object in all groups and in `defaults`: rates written to it
+    group by group would all end as the last one. Only entries `group["lr"]` are replaced; putting the original objects
+    back into the group dicts, and then their values, undoes this. Groups with equal rates go on sharing.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
+        lrs: One rate per group: what is about to be written.
+    """
+    tensors = [
+        (group, group["lr"], lr)
+        for group, lr in zip(optimizer.param_groups, lrs, strict=True)
+        if isinstance(group["lr"], Tensor)
+    ]
+    rates_per_tensor = Counter(key for key, _ in {(id(tensor), lr) for _, tensor, lr in tensors})
+    for group, tensor, _ in tensors:
+        if rates_per_tensor[id(tensor)] > 1:
+            group["lr"] = tensor.detach().clone()
+
+
+class RateWriter:
+    """Writes one reference rate to all groups of an optimizer, each at its ratio, step after step.
+
+    The ratios are read once, at the start; writing reads nothing from a device.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups` and `state`.
+
+    Attributes:
+        ratios: Each group's ratio to the reference group.
+
+    Example:
+        >>> head, body = torch.nn.Linear(2, 2), torch.nn.Linear(9, 9)
+        >>> groups = [{"params": head.parameters()}, {"params": body.parameters(), "lr": 0.01}]
+        >>> optimizer = torch.optim.SGD(groups, lr=0.1)
+        >>> RateWriter(optimizer).write(0.5)
+        >>> [group["lr"] for group in optimizer.param_groups]
+        [5.0, 0.5]
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        """Read the ratios."""
+        self._optimizer = optimizer
+        self.ratios = ratios(optimizer)
+
+    def write(self, lr: float) -> None:
+        """Make `lr` the reference group's rate in the optimizer's next step, and the other groups' by their ratios.
+
+        Args:
+            lr: The reference group's rate.
+        """
+        write_lrs(self._optimizer, group_lrs(self.ratios, lr))
+
+
+def _base_lrs(optimizer: Optimizer) -> list[float]:
+    bases = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+    for index, base in enumerate(bases):
+        if not (math.isfinite(base) and base >= 0):
+            raise ArgumentError(
+                f"optimizer.param_groups[{index}] must have a finite, non-negative learning rate, got lr={base}; "
+                "set its `lr` (and `initial_lr`, if a scheduler left one) before the call."
+            )
+    return bases
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    # Wrappers such as Accelerate's keep the wrapped optimizer in `.optimizer`.
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def _fill_prepared_rates(optimizer: Optimizer, lrs: Sequence[float]) -> None:
+    # `state.get`, because indexing the defaultdict would insert an entry.
+    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+        for parameter in group["params"]:
+            prepared = optimizer.state.get(parameter, {}).get("eta")
+            if prepared is not None:
+                prepared.fill_(lr)
