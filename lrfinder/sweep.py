@@ -1,0 +1,322 @@
+"""The grid of learning rates and the stop rule: a state machine that is asked for rates and told losses.
+
+Nothing here knows of models or tensors. A plain loop pulls the sweep, a framework's callback pushes it, and a test
+drives it with a list of numbers.
+"""
+
+import dataclasses
+import enum
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lrfinder.errors import ArgumentError
+
+__all__ = ["MODES", "MIN_POINTS", "StopReason", "StopRule", "Sweep", "grid"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+MODES = ("exponential", "linear")
+MIN_POINTS = 5
+"""Fewer points than this show no shape."""
+
+
+class StopReason(enum.Enum):
+    """Why a sweep ended."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    NONFINITE = "nonfinite"
+    EXHAUSTED = "exhausted"
+
+    @property
+    def sentence(self) -> str:
+        """The cause, then the remedy."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    StopReason.FINISHED: "Every rate of the grid was tried. Raise end_lr if the loss was still falling at the end.",
+    StopReason.DIVERGED: "The loss rose and stayed high. Nothing needs doing: this is how a range test should end.",
+    StopReason.NONFINITE: (
+        "The loss became NaN or infinite. Nothing needs doing if it diverged there; "
+        "if it happened at a rate that is far too small, look for the NaN in the model or the data."
+    ),
+    StopReason.EXHAUSTED: (
+        "The loader ended before the grid of rates did. Pass a loader that can be iterated again, or a smaller num_iter."
+    ),
+}
+
+
+def grid(start_lr: float, end_lr: float, num_iter: int, mode: str = "exponential") -> Floats:
+    """Return the learning rates of a sweep, both ends hit exactly.
+
+    Args:
+        start_lr: The first and smallest rate, > 0.
+        end_lr: The last and largest rate, > `start_lr`.
+        num_iter: How many rates, at least `MIN_POINTS`.
+        mode: `"exponential"` (equal ratios, the usual one) or `"linear"` (equal differences).
+
+    Returns:
+        The rates, strictly increasing, shape (num_iter,).
+
+    Raises:
+        ArgumentError: If a rate is not positive and finite, the range is reversed or too narrow for `num_iter`
+            different rates, there are too few points, or the mode is unknown.
+
+    Example:
+        >>> grid(1e-4, 1.0, 5)
+        array([0.0001, 0.001 , 0.01  , 0.1   , 1.    ])
+    """
+    for name, rate in (("start_lr", start_lr), ("end_lr", end_lr)):
+        if not (math.isfinite(rate) and rate > 0):
+            raise ArgumentError(f"{name} must be a positive finite number, got {name}={rate!r}; try 1e-7 to 10.")
+    if end_lr <= start_lr:
+        raise ArgumentError(f"end_lr must exceed start_lr={start_lr!r}, got {end_lr=}; swap them or raise end_lr.")
+    if num_iter < MIN_POINTS:
+        raise ArgumentError(f"too few points: num_iter must be at least {MIN_POINTS}, got {num_iter=}; 100 is usual.")
+    if mode not in MODES:
+        raise ArgumentError(f"mode must be one of {', '.join(MODES)}, got {mode=}.")
+    space = np.geomspace if mode == "exponential" else np.linspace
+    rates: Floats = space(start_lr, end_lr, num_iter, dtype=np.float64)
+    rates[0], rates[-1] = start_lr, end_lr
+    if not np.all(np.diff(rates) > 0):
+        raise ArgumentError(
+            f"end_lr is too close to start_lr={start_lr!r} for {num_iter=} different rates, got {end_lr=}; raise end_lr."
+        )
+    return rates
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StopRule:
+    """When a rise of the loss is divergence.
+
+    The rule compares losses only with each other, so adding a constant to all of them or scaling them by a positive
+    factor changes nothing. The loss has diverged once it has stayed above
+
+        floor + max(`return_share` * (start - floor), `noise_factor` * noise)
+
+    for several points in a row, where *floor* is the lowest running median so far, *start* the median of the first
+    points and *noise* the mean absolute difference of successive losses before the rise. So a blow-up counts, and so
+    does a loss that fell and came back for good, as when all units of a network have died.
+
+    Args:
+        patience: The least number of points in a row that must be high.
+        patience_share: The same as a share of the grid; the larger of the two holds, so that persistence means
+            a stretch of learning rates, not a count of steps.
+        return_share: How much of the fall has to be lost again.
+        noise_factor: How many mean absolute differences the loss has to rise.
+        warmup: How many points are looked at before the rule may fire; they give start and noise.
+    """
+
+    patience: int = 3
+    patience_share: float = 0.05
+    return_share: float = 0.5
+    noise_factor: float = 6.0
+    warmup: int = 5
+
+    def steps(self, num_points: int) -> int:
+        """Return how many points in a row have to be high in a sweep of `num_points`."""
+        return max(self.patience, math.ceil(self.patience_share * num_points))
+
+
+class _Watch:
+    """The running state of a stop rule: constant time and memory for each loss."""
+
+    def __init__(self, rule: StopRule, num_points: int) -> None:
+        self._rule = rule
+        self._steps_needed = rule.steps(num_points)
+        self._window: deque[float] = deque(maxlen=rule.warmup)
+        self._start = self._floor = math.inf
+        self._noise_sum = 0.0
+        self._noise_count = 0
+        self._seen = 0
+        self._in_row = 0
+        self._largest = 0.0
+
+    def diverged(self, loss: float) -> bool:
+        """Take in the next loss and say whether the sweep has diverged with it."""
+        self._seen += 1
+        if self._seen > self._rule.warmup and loss > self._threshold():
+            self._in_row += 1
+            self._window.append(loss)
+            return self._in_row >= self._steps_needed
+        self._in_row = 0
+        self._learn(loss)
+        return False
+
+    def _threshold(self) -> float:
+        # A loss in single precision flips its last bits: that is no rise, however long it lasts.
+        resolution = 4 * float(np.finfo(np.float32).eps) * self._largest
+        noise = max(self._noise_sum / max(self._noise_count, 1), resolution)
+        fall = max(self._start - self._floor, 0.0)
+        return self._floor + max(self._rule.return_share * fall, self._rule.noise_factor * noise)
+
+    def _learn(self, loss: float) -> None:
+        if self._window:
+            self._noise_sum += abs(loss - self._window[-1])
+            self._noise_count += 1
+        self._largest = max(self._largest, abs(loss))
+        self._window.append(loss)
+        if len(self._window) < self._rule.warmup:
+            return
+        level = statistics.median(self._window)
+        if self._seen == self._rule.warmup:
+            self._start = level
+        self._floor = min(self._floor, level)
+
+
+class Sweep:
+    """An ask-and-tell range test: gives the next learning rate and is told the loss.
+
+    `ask` may run ahead of `tell`, by as many steps as the caller reads its losses late; a loss always belongs to the
+    oldest rate that was asked for and not told yet. A non-finite loss ends the sweep at once and is cut, its rate kept
+    as `stop_lr`. What was asked for beyond the stop is cut as it is told.
+
+    Args:
+        lrs: The rates to try, strictly increasing, shape (num_iter,); see `grid`.
+        stop_rule: When a rise is divergence, or None to stop at nothing but a non-finite loss.
+        max_skips_in_row: So many skipped steps in a row, after the first real point, are divergence too: a
+            GradScaler that finds overflows at every step will find them at every larger rate.
+
+    Raises:
+        ArgumentError: If the rates are not positive, finite and strictly increasing.
+
+    Example:
+        >>> sweep = Sweep(grid(1e-4, 1.0, 5))
+        >>> while (lr := sweep.ask()) is not None:
+        ...     kept = sweep.tell(-lr)
+        >>> sweep.stop_reason
+        <StopReason.FINISHED: 'finished'>
+    """
+
+    def __init__(
+        self, lrs: Sequence[float] | Floats, stop_rule: StopRule | None = StopRule(), *, max_skips_in_row: int = 5
+    ) -> None:
+        self._grid: Floats = np.array(lrs, dtype=np.float64)
+        if self._grid.ndim != 1 or not np.all(np.isfinite(self._grid) & (self._grid > 0)):
+            raise ArgumentError(f"lrs must be a flat list of positive finite rates, got {lrs=}; see lrfinder.sweep.grid.")
+        if not np.all(np.diff(self._grid) > 0):
+            raise ArgumentError(f"lrs must be strictly increasing, got {lrs=}; sort them and drop repeated rates.")
+        self._watch = None if stop_rule is None else _Watch(stop_rule, len(self._grid))
+        self._max_skips_in_row = max_skips_in_row
+        self._skips_in_row = 0
+        self._next = 0
+        self._pending: deque[int] = deque()
+        self._indices: list[int] = []
+        self._losses: list[float] = []
+        self._stop_lr: float | None = None
+        self._stop_reason: StopReason | None = None
+
+    @property
+    def lrs(self) -> Floats:
+        """The rates of the points kept so far, shape (T,)."""
+        return self._grid[self.indices]
+
+    @property
+    def losses(self) -> Floats:
+        """The losses of the points kept so far, shape (T,)."""
+        return np.array(self._losses, dtype=np.float64)
+
+    @property
+    def indices(self) -> npt.NDArray[np.intp]:
+        """The place of each kept point in the grid, shape (T,)."""
+        return np.array(self._indices, dtype=np.intp)
+
+    @property
+    def done(self) -> bool:
+        """Whether no further rate will be given."""
+        return self._stop_reason is not None
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the sweep ended, None while it runs."""
+        return self._stop_reason
+
+    @property
+    def stop_lr(self) -> float | None:
+        """The rate at which the stop was called (DIVERGED) or the loss was not finite (NONFINITE), else None."""
+        return self._stop_lr
+
+    def ask(self) -> float | None:
+        """Return the rate for the next step, or None once the sweep is over or the grid is used up.
+
+        Returns:
+            The learning rate, or None.
+        """
+        if self.done or self._next == len(self._grid):
+            return None
+        self._pending.append(self._next)
+        self._next += 1
+        return float(self._grid[self._pending[-1]])
+
+    def tell(self, loss: float) -> bool:
+        """Take the loss of the oldest step that was asked for and not told yet.
+
+        Args:
+            loss: The loss measured there; it may be negative.
+
+        Returns:
+            True if it became a point of the curve, False if it was cut: not finite, or told after the stop.
+        """
+        index = self._oldest("tell")
+        if self._is_cut():
+            return False
+        if not math.isfinite(loss):
+            self._stop(StopReason.NONFINITE, index)
+            return False
+        self._skips_in_row = 0
+        self._indices.append(index)
+        self._losses.append(float(loss))
+        if self._watch is not None and self._watch.diverged(float(loss)):
+            self._stop(StopReason.DIVERGED, index)
+        self.finish()
+        return True
+
+    def skip(self) -> None:
+        """Note that a GradScaler skipped the oldest untold step: a gap in the curve that keeps its place in the grid."""
+        index = self._oldest("skip")
+        if self._is_cut():
+            return
+        self._skips_in_row += 1
+        if self._indices and self._skips_in_row >= self._max_skips_in_row:
+            self._stop(StopReason.DIVERGED, index)
+        self.finish()
+
+    def retry(self) -> None:
+        """Ask for the newest rate once more, as while a GradScaler still looks for its first scale.
+
+        Raises:
+            RuntimeError: If no step is waiting for its loss, or the newest one isn't at the first rate.
+        """
+        if not self._pending or self._pending[-1] != 0:
+            raise RuntimeError("Sweep.retry() is for the first rate only, before its loss is told; use skip() later on.")
+        self._pending.pop()
+        self._next = 0
+
+    def exhaust(self) -> None:
+        """Note that the data ended; steps that were asked for before may still be told."""
+        if not self.done and (self._next < len(self._grid)):
+            self._stop_reason = StopReason.EXHAUSTED
+
+    def finish(self) -> None:
+        """Mark the sweep as FINISHED if every rate was asked for and told; `tell` and `skip` do so by themselves."""
+        if not self.done and self._next == len(self._grid) and not self._pending:
+            self._stop_reason = StopReason.FINISHED
+
+    def _oldest(self, caller: str) -> int:
+        if not self._pending:
+            raise RuntimeError(f"Sweep.{caller}() without a step that waits for its loss; call ask() first.")
+        return self._pending.popleft()
+
+    def _is_cut(self) -> bool:
+        return self._stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE}
+
+    def _stop(self, reason: StopReason, index: int) -> None:
+        self._stop_reason = reason
+        self._stop_lr = float(self._grid[index])
