@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from .errors import ArgumentError
 
-__all__ = ["RateWriter", "group_lrs", "ratios", "reference_index", "separate_lrs", "write_lrs"]
+__all__ = ["RateWriter", "group_lrs", "ratios", "reference_index", "separate_lrs", "set_lrs", "write_lrs"]
 
 
 def reference_index(optimizer: Optimizer) -> int:
@@ -101,42 +101,53 @@ def write_lrs(optimizer: Optimizer, lrs: Sequence[float]) -> None:
         >>> optimizer.param_groups[0]["lr"]
         tensor(0.2500)
     """
-    groups = optimizer.param_groups
-    if len(lrs) != len(groups):
+    if len(lrs) != len(optimizer.param_groups):
         raise ArgumentError(
-            f"write_lrs(lrs=...) must hold one rate per parameter group, {len(groups)} here, got {len(lrs)}; "
-            "`group_lrs(optimizer, lr)` makes such a list."
+            f"write_lrs(lrs=...) must hold one rate per parameter group, {len(optimizer.param_groups)} here, got "
+            f"{len(lrs)}; `group_lrs(optimizer, lr)` makes such a list."
         )
-    separate_lrs(optimizer, lrs)
-    for group, lr in zip(groups, lrs, strict=True):
-        if isinstance(group["lr"], Tensor):
-            group["lr"].detach().fill_(lr)
-        else:
-            group["lr"] = lr
+    if len(set(lrs)) > 1:
+        separate_lrs(optimizer)
+    set_lrs(optimizer, lrs)
     if isinstance(_unwrapped(optimizer), torch.optim.ASGD):
         _fill_prepared_rates(optimizer, lrs)
 
 
-def separate_lrs(optimizer: Optimizer, lrs: Sequence[float]) -> None:
-    """Give each group its own tensor rate where groups that share one are to have different rates.
-
-    A tensor handed to an optimizer's constructor is one object in all groups and in `defaults`: rates written to it
-    group by group would all end as the last one. Only entries `group["lr"]` are replaced; putting the original objects
-    back into the group dicts, and then their values, undoes this. Groups with equal rates go on sharing.
+def set_lrs(optimizer: Optimizer, lrs: Sequence[float]) -> None:
+    """Set each group's `lr`, a tensor in place, and touch nothing else; `write_lrs` is the whole of it.
 
     Args:
         optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
-        lrs: One rate per group: what is about to be written.
+        lrs: One rate per group.
     """
-    tensors = [
-        (group, group["lr"], lr)
-        for group, lr in zip(optimizer.param_groups, lrs, strict=True)
-        if isinstance(group["lr"], Tensor)
-    ]
-    rates_per_tensor = Counter(key for key, _ in {(id(tensor), lr) for _, tensor, lr in tensors})
-    for group, tensor, _ in tensors:
-        if rates_per_tensor[id(tensor)] > 1:
-            group["lr"] = tensor.detach().clone()
+    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].detach().fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def separate_lrs(optimizer: Optimizer) -> None:
+    """Give every parameter group its own tensor rate where groups share one.
+
+    A tensor handed to an optimizer's constructor is one object in all groups and in `defaults`: rates written to it
+    group by group would all end as the last one. Only the entries `group["lr"]` are replaced, by clones: putting the
+    original objects back into the group dicts undoes it.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
+
+    Example:
+        >>> layers = [{"params": torch.nn.Linear(2, 2).parameters()}, {"params": torch.nn.Linear(2, 2).parameters()}]
+        >>> optimizer = torch.optim.Adam(layers, lr=torch.tensor(0.1))
+        >>> separate_lrs(optimizer)
+        >>> optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"]
+        False
+    """
+    uses = Counter(id(group["lr"]) for group in optimizer.param_groups)
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor) and uses[id(group["lr"])] > 1:
+            group["lr"] = group["lr"].detach().clone()
 
 
 class RateWriter:
