@@ -25,11 +25,11 @@ def annotate(ax: "Axes", at: ArrayLike, texts: Sequence[str], *, lines: Sequence
     """Write a text beside each point. A text that found room only farther off is tied to its point by a thin line.
 
     Args:
-        ax: where to write; its limits and size should be final.
-        at: the points in data coordinates, shape (M, 2); the first chooses its place first.
-        texts: a text for each.
-        lines: the `Line2D` artists that should stay visible; markers weigh more than lines, faint lines less.
-        style: properties of all texts.
+        ax: Where to write; its limits and size should be final.
+        at: The points in data coordinates, shape (M, 2); the first chooses its place first.
+        texts: A text for each.
+        lines: The `Line2D` artists that should stay visible; markers weigh more than lines, faint lines less.
+        style: Properties of all texts.
 
     Returns:
         The annotations.
@@ -79,8 +79,8 @@ def dense(path: ArrayLike, spacing: float = 2.0) -> Floats:
     """Return places at most `spacing` points apart along a polyline.
 
     Args:
-        path: the polyline's corners, shape (N, 2), in points.
-        spacing: the largest distance between neighbouring points, in points.
+        path: The polyline's corners, shape (N, 2), in points.
+        spacing: The largest distance between neighbouring points, in points.
 
     Returns:
         Places on the polyline, shape (P, 2).
@@ -113,12 +113,12 @@ def place(
     area (as a length) that it shares with other labels or has outside the bounds, plus a little for distance.
 
     Args:
-        anchors: the points that the labels belong to, shape (M, 2), in points.
-        sizes: width and height of each label, shape (M, 2), in points.
-        obstacles: points that should stay visible, shape (P, 2); one may occur often to weigh more.
-        bounds: the box (left, bottom, right, top) that labels should stay in.
-        taken: boxes that are occupied already, shape (K, 4).
-        clearances: the distances from the anchor that are tried, in points.
+        anchors: The points that the labels belong to, shape (M, 2), in points.
+        sizes: Width and height of each label, shape (M, 2), in points.
+        obstacles: Points that should stay visible, shape (P, 2); one may occur often to weigh more.
+        bounds: The box (left, bottom, right, top) that labels should stay in.
+        taken: Boxes that are occupied already, shape (K, 4).
+        clearances: The distances from the anchor that are tried, in points.
 
     Returns:
         A box (left, bottom, right, top) per label, shape (M, 4).
@@ -142,7 +142,7 @@ def place(
 
 
 def _covered(boxes: Floats, points: Floats, pad: float = 2.0) -> Floats:
-    """Number of points inside each box, a little padding included."""
+    """Return the number of points inside each box, a little padding included."""
     low, high = boxes[:, None, :2] - pad, boxes[:, None, 2:] + pad
     return np.asarray(((points >= low) & (points <= high)).all(axis=2).sum(axis=1), dtype=np.float64)
 

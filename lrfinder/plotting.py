@@ -12,20 +12,19 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import ArrayLike
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lrfinder.curve import Curve
 from lrfinder.errors import ArgumentError
 from lrfinder.labels import annotate
-from lrfinder.preview import preview
+from lrfinder.preview import Preview, preview
 from lrfinder.suggest import RULES, Suggestion
-from lrfinder.sweep import Floats, StopReason
-from lrfinder.view import is_linear, loss_at, loss_limits, thin
+from lrfinder.sweep import Floats
+from lrfinder.view import Probes, diverged_from, is_linear, loss_at, loss_limits, probe_arrays, thin
 
 __all__ = ["plot_curve", "plot_result_png", "plot_schedule"]
 
-Probes = tuple[ArrayLike, ArrayLike] | tuple[()]
+Style = dict[str, Any]
 
 # Okabe & Ito's colours, told apart with every kind of colour vision, ordered for light and for dark backgrounds.
 LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -74,6 +73,7 @@ def plot_curve(
 
     Example:
         >>> import matplotlib; matplotlib.use("Agg")
+        >>> from lrfinder.sweep import StopReason
         >>> lrs = np.geomspace(1e-5, 1, 50)
         >>> losses = 2 - np.exp(-np.log10(lrs / 1e-2) ** 2)
         >>> curve = Curve(lrs=lrs, losses=losses, smoothed=losses, indices=np.arange(50),
@@ -82,7 +82,7 @@ def plot_curve(
         >>> ax.get_xscale(), [text.get_text() for text in ax.texts]
         ('log', ['suggestion 2.0e-03'])
     """
-    marked, (probed, scores) = _marked(suggestions, rules), _arrays(probes)
+    marked, (probed, scores) = _marked(suggestions, rules), probe_arrays(probes)
     ax = ax or _new_axes()
     if title:
         ax.set_title(title, fontsize=TEXT + 2, loc="left")
@@ -91,7 +91,7 @@ def plot_curve(
     if not len(curve):
         ax.text(0.5, 0.5, "no finite loss was measured", transform=ax.transAxes, ha="center", color=_foreground(ax))
         return ax
-    fresh, count, past = not ax.has_data(), len(_ours(ax, SMOOTHED)), _past(curve, suggestions)
+    fresh, count, past = not ax.has_data(), len(_ours(ax, SMOOTHED)), diverged_from(curve, suggestions)
     low, high = loss_limits(curve, past, scores, raw=show_raw)
     color, dashes = _palette(ax)[count % len(LIGHT)], DASHES[count % len(DASHES)]
 
@@ -170,22 +170,16 @@ def plot_schedule(scheduler: LRScheduler, total_steps: int, ax: Axes | None = No
     course = preview(scheduler, total_steps)
     ax = ax or _new_axes()
     colors = _palette(ax)
-    lines = _distinct(course.rates)
-    for place, groups in enumerate(lines):
-        shown = place < len(colors) or place == len(lines) - 1
-        ax.plot(
-            course.steps,
-            course.rates[:, groups[0]],
-            color=colors[place % len(colors)],
-            ls=DASHES[place % len(DASHES)],
-            lw=1.8,
-            drawstyle="steps-post" if len(course.steps) <= 30 else "default",
-            label=_group_names(scheduler, groups) if shown and len(lines) > 1 else "_",
-        )
+    lines = course.distinct()
+    for place, (name, rates) in enumerate(lines.items()):
+        # Many groups share colours; naming the outer ones is enough to read the order.
+        named = len(lines) > 1 and (place < len(colors) - 1 or place == len(lines) - 1)
+        style: Style = {"color": colors[place % len(colors)], "ls": DASHES[place % len(DASHES)], "lw": 1.8}
+        ax.plot(course.steps, rates, label=name if named else "_", **style)
     ax.set_xlabel("step, if the metric never improves" if isinstance(scheduler, ReduceLROnPlateau) else "step")
     ax.set_ylabel("learning rate")
     _scale_rates(ax, course.rates)
-    _draw_momentum(ax, course.steps, course.momenta, scheduler)
+    _draw_momentum(ax, course)
     if len(lines) > 1:
         _frame(ax, ax.legend(fontsize=TEXT))
     return ax
@@ -223,7 +217,11 @@ def _ours(ax: Axes, gid: str) -> list[Any]:
 
 
 def _marked(suggestions: Mapping[str, Suggestion], rules: Sequence[str] | None) -> dict[str, Suggestion]:
-    """Return the suggestions to mark by the name that the picture gives them, the main one first."""
+    """Return the suggestions to mark by the name that the picture gives them, the main one first.
+
+    Raises:
+        ArgumentError: A rule is unknown.
+    """
     if rules is None:
         rules = ("refine" if "refine" in suggestions else "auto", "steepest", "divergence")
     known = {*RULES, *suggestions, "refine"}
@@ -234,28 +232,10 @@ def _marked(suggestions: Mapping[str, Suggestion], rules: Sequence[str] | None) 
     return {"suggestion" if rule == rules[0] and rule in {"auto", "refine"} else rule: marked[rule] for rule in marked}
 
 
-def _arrays(probes: Probes) -> tuple[Floats, Floats]:
-    """Return rates and losses of the probes as arrays, empty ones if there are none."""
-    rates, scores = (np.asarray(part, dtype=np.float64) for part in (probes or ((), ())))
-    if rates.shape != scores.shape or rates.ndim != 1:
-        shapes = rates.shape, scores.shape
-        raise ArgumentError(f"plot_curve(probes=...) takes as many rates as losses, one axis each, got {shapes=}.")
-    return rates, scores
-
-
-def _past(curve: Curve, suggestions: Mapping[str, Suggestion]) -> float | None:
-    """Return the rate from which on training diverged, if it did."""
-    if "divergence" in suggestions:
-        return suggestions["divergence"].lr
-    return curve.stop_lr if curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE} else None
-
-
 def _draw_lines(ax: Axes, curve: Curve, color: str, dashes: Any, label: str | None, *, show_raw: bool) -> None:
     if show_raw:
-        dots = "." if len(curve) <= 60 else None
-        ax.plot(
-            *thin(curve.lrs, curve.losses), color=color, alpha=0.4, lw=0.8, marker=dots, ms=4, mew=0, zorder=1.5, gid=RAW
-        )
+        faint: Style = {"alpha": 0.4, "lw": 0.8, "marker": "." if len(curve) <= 60 else None, "ms": 4, "mew": 0}
+        ax.plot(*thin(curve.lrs, curve.losses), color=color, zorder=1.5, gid=RAW, label="_", **faint)
     line = thin(curve.lrs, curve.smoothed)
     ax.plot(*line, color=color, ls=dashes, lw=1.8, zorder=2.5, gid=SMOOTHED, label=label or "_")
 
@@ -264,21 +244,16 @@ def _draw_mark(ax: Axes, name: str, shape: str, suggestion: Suggestion, loss: fl
     """Mark a suggestion on the line; its spread is a horizontal error bar."""
     if suggestion.spread is not None:
         ax.plot(suggestion.spread, (loss, loss), color=color, lw=1.2, marker="|", ms=7, zorder=3.5, label="_")
-    size = 9 if shape == MAIN_SHAPE else 8
-    edge = {"mec": ax.get_facecolor(), "mew": 1.0}
-    ax.plot(
-        suggestion.lr, loss, ls="", marker=shape, ms=size, color=color, zorder=4, gid=MARK + name, label="_", **edge
-    )
+    style: Style = {"marker": shape, "ms": 9 if shape == MAIN_SHAPE else 8, "mec": ax.get_facecolor(), "mew": 1.0}
+    ax.plot(suggestion.lr, loss, ls="", color=color, zorder=4, gid=MARK + name, label="_", **style)
 
 
 def _draw_probes(ax: Axes, rates: Floats, scores: Floats, color: str, high: float) -> None:
     """Draw the losses of the short trainings; those above the limit stand at it."""
-    if not len(rates):
-        return
-    order = np.argsort(rates)
-    shown = np.where(np.isfinite(scores), np.minimum(scores, high), high)[order]
-    style = {"marker": "d", "ms": 5, "mfc": ax.get_facecolor(), "ls": (0, (1, 1.5)), "lw": 1.0}
-    ax.plot(rates[order], shown, color=color, zorder=3, label="after a short training", **style)
+    if len(rates):
+        shown = np.where(np.isfinite(scores), np.minimum(scores, high), high)
+        style: Style = {"marker": "d", "ms": 5, "mfc": ax.get_facecolor(), "ls": (0, (1, 1.5)), "lw": 1.0}
+        ax.plot(rates, shown, color=color, zorder=3, label="after a short training", **style)
 
 
 def _widen(ax: Axes, rates: tuple[float, float], losses: tuple[float, float], *, fresh: bool, rise: bool) -> None:
@@ -325,11 +300,7 @@ def _tick_rates(ax: Axes) -> None:
 
 
 def _power(rate: float) -> str:
-    r"""Write a rate as a power of ten.
-
-    >>> _power(1e-3), _power(2.5e-4)
-    ('$10^{-3}$', '$2.5{\\times}10^{-4}$')
-    """
+    """Return a rate in TeX."""
     mantissa, exponent = f"{rate:.3e}".split("e")
     factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g}{{\times}}"
     return f"${factor}10^{{{int(exponent)}}}$"
@@ -362,19 +333,6 @@ def _name_marks(ax: Axes) -> None:
     annotate(ax, at, texts, lines=ax.lines, fontsize=TEXT, color=_foreground(ax), zorder=5, gid=LABEL)
 
 
-def _distinct(rates: Floats) -> list[list[int]]:
-    """Return the parameter groups, those that have the same rates throughout together."""
-    same: dict[bytes, list[int]] = {}
-    for group, course in enumerate(rates.T):
-        same.setdefault(course.tobytes(), []).append(group)
-    return list(same.values())
-
-
-def _group_names(scheduler: LRScheduler, groups: Sequence[int]) -> str:
-    names = [str(group.get("name", f"group {place}")) for place, group in enumerate(scheduler.optimizer.param_groups)]
-    return ", ".join(names[group] for group in groups[:3]) + (" …" if len(groups) > 3 else "")
-
-
 def _scale_rates(ax: Axes, rates: Floats) -> None:
     """Start the axis at zero, or make it logarithmic where some groups would lie flat on it."""
     peaks = rates.max(axis=0)
@@ -385,13 +343,11 @@ def _scale_rates(ax: Axes, rates: Floats) -> None:
         ax.set_ylim(0, 1.08 * peaks.max() or 1.0)
 
 
-def _draw_momentum(ax: Axes, steps: ArrayLike, momenta: Floats, scheduler: LRScheduler) -> None:
+def _draw_momentum(ax: Axes, course: Preview) -> None:
     """Draw the momentum that changes, thin and in the colour of text, against an axis on the right."""
-    cycled = momenta[:, np.ptp(momenta, axis=0) > 0]
-    if not cycled.size:
-        return
-    right = ax.twinx()
-    right.plot(steps, cycled[:, [0]], color=_foreground(ax), lw=1.0, ls=(0, (1, 2)))
-    name = "momentum" if "momentum" in scheduler.optimizer.defaults else "beta1"
-    right.set_ylabel(f"{name} (dotted)")
-    right.spines["top"].set_visible(False)
+    cycled = course.momenta[:, np.ptp(course.momenta, axis=0) > 0]
+    if cycled.size:
+        right = ax.twinx()
+        right.plot(course.steps, cycled[:, 0], color=_foreground(ax), lw=1.0, ls=(0, (1, 2)))
+        right.set_ylabel(f"{course.momentum} (dotted)")
+        right.spines["top"].set_visible(False)

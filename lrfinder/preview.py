@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lrfinder.errors import ArgumentError
+from lrfinder.sweep import Floats
 
 __all__ = ["Preview", "preview"]
 
@@ -23,14 +24,32 @@ class Preview:
     """The course of a schedule: what each optimizer step will train with.
 
     Attributes:
-        steps: the number of each optimizer step, shape (T,).
-        rates: the learning rate of each parameter group, shape (T, G).
-        momenta: momentum, or Adam's beta1, of each group, shape (T, G); NaN where a group has neither.
+        steps: The number of each optimizer step, shape (T,).
+        rates: The learning rate of each parameter group, shape (T, G).
+        momenta: Momentum, or Adam's beta1, of each group, shape (T, G); NaN where a group has neither.
+        momentum: What `momenta` is called, "momentum" or "beta1".
+        names: The name of each group: its "name" where it has one, or else its place.
     """
 
-    steps: NDArray[np.int64]
-    rates: NDArray[np.float64]
-    momenta: NDArray[np.float64]
+    steps: NDArray[np.intp]
+    rates: Floats
+    momenta: Floats
+    momentum: str
+    names: tuple[str, ...]
+
+    def distinct(self) -> dict[str, Floats]:
+        """Return each course of rates once, shape (T,), by the names of the groups that take it.
+
+        Returns:
+            The courses, in the order of the groups.
+        """
+        same: dict[bytes, list[int]] = {}
+        for group, rates in enumerate(self.rates.T):
+            same.setdefault(rates.tobytes(), []).append(group)
+        return {
+            ", ".join(self.names[group] for group in groups[:3]) + ", …" * (len(groups) > 3): self.rates[:, groups[0]]
+            for groups in same.values()
+        }
 
 
 def preview(scheduler: LRScheduler, total_steps: int) -> Preview:
@@ -41,8 +60,8 @@ def preview(scheduler: LRScheduler, total_steps: int) -> Preview:
     Lambdas are called as training would call them.
 
     Args:
-        scheduler: any scheduler of `torch.optim.lr_scheduler`, fresh or in the middle of a training.
-        total_steps: optimizer steps of the whole training, those already taken included.
+        scheduler: Any scheduler of `torch.optim.lr_scheduler`, fresh or in the middle of a training.
+        total_steps: Optimizer steps of the whole training, those already taken included.
 
     Returns:
         Rates and momenta of the steps still to come.
@@ -63,7 +82,8 @@ def preview(scheduler: LRScheduler, total_steps: int) -> Preview:
     first = _position(scheduler)
     if total_steps <= first:
         raise ArgumentError(
-            f"plot_schedule(total_steps=...) must exceed the {first} steps that the scheduler has taken, got {total_steps=}"
+            f"plot_schedule(total_steps=...) must exceed the {first} steps that the scheduler has taken, "
+            f"got {total_steps=}; it counts the whole training"
         )
     twin = _twin(scheduler)
     steps = np.arange(first, total_steps)
@@ -74,7 +94,14 @@ def preview(scheduler: LRScheduler, total_steps: int) -> Preview:
             _advance(twin, int(step), total_steps)
             rows.append(_hyperparameters(twin.optimizer))
     table = np.array(rows, dtype=float)
-    return Preview(steps=steps, rates=table[:, 0], momenta=table[:, 1])
+    groups = scheduler.optimizer.param_groups
+    return Preview(
+        steps=steps,
+        rates=table[:, 0],
+        momenta=table[:, 1],
+        momentum="momentum" if "momentum" in groups[0] else "beta1",
+        names=tuple(str(group.get("name", f"group {place}")) for place, group in enumerate(groups)),
+    )
 
 
 def _position(scheduler: LRScheduler) -> int:
@@ -86,7 +113,11 @@ def _position(scheduler: LRScheduler) -> int:
 
 
 def _advance(twin: Any, step: int, total_steps: int) -> None:
-    """Step the twin once."""
+    """Step the twin once.
+
+    Raises:
+        ArgumentError: The schedule is over.
+    """
     if isinstance(twin, ReduceLROnPlateau):
         # The first value counts as the best so far, every later one as no better, whatever the mode and threshold.
         twin.step(0.0 if math.isinf(twin.best) else twin.mode_worse)
@@ -122,7 +153,7 @@ def _twin(scheduler: LRScheduler) -> Any:
 
 
 def _copied(value: Any, memo: Memo) -> Any:
-    """Copy what a scheduler holds: schedulers and lists part by part, the rest deeply where it can be."""
+    """Return a copy of what a scheduler holds: schedulers and lists part by part, the rest deeply where it can be."""
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, LRScheduler):

@@ -1,11 +1,21 @@
-"""What of a curve a picture shows: its limits, a thinned line, the kind of its axis. NumPy only."""
+"""What a picture shows of a result: its limits, a thinned line, the kind of its axis. NumPy only."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lrfinder.curve import Curve
-from lrfinder.sweep import Floats
+from lrfinder.errors import ArgumentError
+from lrfinder.suggest import Suggestion
+from lrfinder.sweep import Floats, StopReason
 
-__all__ = ["is_linear", "loss_at", "loss_limits", "thin"]
+__all__ = ["Probes", "diverged_from", "is_linear", "loss_at", "loss_limits", "probe_arrays", "thin"]
+
+Probes: TypeAlias = tuple[ArrayLike, ArrayLike] | tuple[()]
+"""Learning rates and losses of refine's short trainings, each of shape (K,), or nothing."""
 
 BUCKETS = 1000
 """A long line is drawn as the lowest and highest point of so many stretches: more than a picture has columns."""
@@ -14,12 +24,47 @@ LARGEST = 1e300
 """Losses count as no larger, so that limits never overflow."""
 
 
+def diverged_from(curve: Curve, suggestions: Mapping[str, Suggestion]) -> float | None:
+    """Return the rate from which on training diverged.
+
+    Args:
+        curve: The curve.
+        suggestions: The suggestions by rule.
+
+    Returns:
+        The divergence that the rule found, or else the rate at which the sweep had to stop; None without either.
+    """
+    if "divergence" in suggestions:
+        return suggestions["divergence"].lr
+    return curve.stop_lr if curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE} else None
+
+
+def probe_arrays(probes: Probes) -> tuple[Floats, Floats]:
+    """Check probes and return them as arrays.
+
+    Args:
+        probes: Learning rates and losses, or nothing.
+
+    Returns:
+        Rates and losses, shape (K,) each, sorted by rate; empty without probes.
+
+    Raises:
+        ArgumentError: The two differ in shape.
+    """
+    rates, scores = (np.asarray(part, dtype=np.float64) for part in (probes or ((), ())))
+    if rates.shape != scores.shape or rates.ndim != 1:
+        shapes = rates.shape, scores.shape
+        raise ArgumentError(f"plot_curve(probes=...) takes as many rates as losses, one axis each, got {shapes=}.")
+    order = np.argsort(rates)
+    return rates[order], scores[order]
+
+
 def loss_at(curve: Curve, lr: float) -> float:
     """Return the smoothed loss at a rate, between points by the logarithm of the rate.
 
     Args:
-        curve: the curve, at least one point.
-        lr: the rate; beyond an end the loss there counts.
+        curve: The curve, at least one point.
+        lr: The rate; beyond an end the loss there counts.
 
     Returns:
         The loss.
@@ -31,7 +76,7 @@ def is_linear(curve: Curve) -> bool:
     """Tell whether the grid was linear: steps of the rate vary less than steps of its logarithm.
 
     Args:
-        curve: the curve; fewer than three points count as exponential.
+        curve: The curve; fewer than three points count as exponential.
 
     Returns:
         Whether a linear axis shows the points evenly spaced.
@@ -50,10 +95,10 @@ def loss_limits(curve: Curve, past: float | None, scores: Floats, *, raw: bool =
     as far above the lowest as the median is. Measured losses count up to twice the usual noise away from the line.
 
     Args:
-        curve: the curve, at least one point.
-        past: the rate from which on training diverged, if it did.
-        scores: further losses to be seen unless they lie far above, shape (K,).
-        raw: whether the measured losses are drawn.
+        curve: The curve, at least one point.
+        past: The rate from which on training diverged, if it did.
+        scores: Further losses to be seen unless they lie far above, shape (K,).
+        raw: Whether the measured losses are drawn.
 
     Returns:
         The lowest and the highest loss.
@@ -74,8 +119,8 @@ def thin(lrs: Floats, losses: Floats) -> tuple[Floats, Floats]:
     """Return the lowest and the highest point of each stretch of a long line: it looks the same and draws fast.
 
     Args:
-        lrs: rates, shape (T,).
-        losses: losses, shape (T,).
+        lrs: Rates, shape (T,).
+        losses: Losses, shape (T,).
 
     Returns:
         Rates and losses of the points to draw, at most two for each of `BUCKETS` and the ends; a short line as it is.
@@ -84,7 +129,7 @@ def thin(lrs: Floats, losses: Floats) -> tuple[Floats, Floats]:
         return lrs, losses
     edges = np.linspace(0, len(lrs), BUCKETS + 1).astype(int)
     kept = {0, len(lrs) - 1}
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         kept |= {start + int(losses[start:stop].argmin()), start + int(losses[start:stop].argmax())}
     index = sorted(kept)
     return lrs[index], losses[index]
