@@ -1,1 +1,56 @@
-"""The learning-rate range test for PyTorch that leaves nothing behind."""
+"""The learning-rate range test for PyTorch that leaves nothing behind.
+
+`LRFinder.find` sweeps the learning rate over some training steps, says which rate to train with and why, puts the
+training setup back bit for bit, and its result builds the scheduler.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lrfinder.curve import Context, Curve
+from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSuggestionError, RankError, RestoreError
+from lrfinder.finder import LRFinder
+from lrfinder.result import RangeTestResult
+from lrfinder.schedulers import SCHEDULES, make_scheduler
+from lrfinder.smoothing import SMOOTHINGS, smooth
+from lrfinder.snapshot import Snapshot, preserved
+from lrfinder.suggest import RULES, Suggestion, suggest
+from lrfinder.sweep import StopReason, Sweep
+
+if TYPE_CHECKING:
+    from lrfinder.plotting import plot_schedule
+
+__all__ = [
+    "RULES",
+    "SCHEDULES",
+    "SMOOTHINGS",
+    "ArgumentError",
+    "Context",
+    "Curve",
+    "LRFinder",
+    "LRFinderError",
+    "LRFinderWarning",
+    "NoSuggestionError",
+    "RangeTestResult",
+    "RankError",
+    "RestoreError",
+    "Snapshot",
+    "StopReason",
+    "Suggestion",
+    "Sweep",
+    "make_scheduler",
+    "plot_schedule",
+    "preserved",
+    "smooth",
+    "suggest",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "plot_schedule":  # loads matplotlib
+        return import_module("lrfinder.plotting").plot_schedule
+    raise AttributeError(f"module 'lrfinder' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

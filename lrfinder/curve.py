@@ -20,7 +20,7 @@ class Curve:
         losses: The loss at each rate, finite, shape (T,).
         smoothed: The losses without their noise, shape (T,).
         indices: The place of each point in the sweep's grid, shape (T,); steps that were skipped leave gaps.
-        stop_reason: Why the sweep ended.
+        stop_reason: Why the sweep ended, None where an exception cut it short.
         stop_lr: The rate at which it was stopped: the first one that was not finite, or the last point's.
 
     Raises:
@@ -31,7 +31,7 @@ class Curve:
     losses: Floats
     smoothed: Floats
     indices: npt.NDArray[np.intp]
-    stop_reason: StopReason
+    stop_reason: StopReason | None
     stop_lr: float | None = None
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ class LRFinderError(Exception):
 
 
 class ArgumentError(LRFinderError, ValueError):
-    """An argument, or a setup handed over, breaks a rule; the message names the argument, the rule, the value and the remedy."""
+    """An argument, or a setup handed over, breaks a rule; the message names argument, rule, value and remedy."""
 
 
 class NoSuggestionError(LRFinderError):

@@ -1,0 +1,164 @@
+"""Rules that a training setup must meet, checked before anything is touched."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from lrfinder.errors import ArgumentError
+from lrfinder.step import needs_closure
+
+__all__ = [
+    "check_model",
+    "check_optimizer",
+    "check_positive",
+    "check_ways_to_a_loss",
+    "inner_optimizer",
+    "positive_int",
+]
+
+
+def inner_optimizer(optimizer: Any) -> Any:
+    """Return the optimizer inside of a wrapper such as Accelerate's, or the optimizer itself.
+
+    Args:
+        optimizer: An optimizer, or something that holds one in `.optimizer`.
+
+    Returns:
+        The innermost optimizer.
+    """
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def positive_int(call: str, value: Any, hint: str = "") -> int:
+    """Return `value` if it is an integer of at least 1.
+
+    Args:
+        call: Call and argument, for the message: `LRFinder.find(repeats=...)`.
+        value: What was given.
+        hint: What to do about it, for the message.
+
+    Returns:
+        The value.
+
+    Raises:
+        ArgumentError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{call} must be an integer of at least 1, got {value!r}.{f' {hint}' if hint else ''}")
+    return value
+
+
+def check_ways_to_a_loss(
+    criterion: Callable[..., Any] | None,
+    loss_fn: Callable[..., Any] | None,
+    step: Callable[..., Any] | None,
+    replaced_by_step: Mapping[str, bool],
+) -> None:
+    """Insist on one way from a batch to a loss.
+
+    Args:
+        criterion: As given to `LRFinder`.
+        loss_fn: As given to `LRFinder`.
+        step: As given to `LRFinder`.
+        replaced_by_step: By name, whether an option was given that has no meaning beside `step`.
+
+    Raises:
+        ArgumentError: Two ways were given, or one that is not callable.
+    """
+    ways = {"criterion": criterion, "loss_fn": loss_fn, "step": step}
+    for name, way in ways.items():
+        if way is not None and not callable(way):
+            raise ArgumentError(f"LRFinder({name}=...) must be callable, got {type(way).__name__}.")
+    given = [name for name, way in ways.items() if way is not None]
+    if len(given) > 1:
+        raise ArgumentError(
+            f"LRFinder takes one of criterion, loss_fn and step, got {' and '.join(given)}; each says how a batch "
+            "becomes a loss, so leave out all but one."
+        )
+    clashing = [name for name, is_given in replaced_by_step.items() if is_given]
+    if step is not None and clashing:
+        raise ArgumentError(
+            f"LRFinder(step=...) replaces forward, backward and optimizer step, so {', '.join(clashing)} would have no "
+            f"effect, got step and {clashing[0]}; do it inside of step, or use loss_fn."
+        )
+
+
+def check_model(model: nn.Module) -> None:
+    """Insist on a model that can be trained.
+
+    Args:
+        model: As given to `LRFinder`.
+
+    Raises:
+        ArgumentError: It is no module, has parameters that are not initialised yet, or none that is trainable.
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"LRFinder(model=...) must be a torch.nn.Module, got {type(model).__name__}.")
+    for name, module in model.named_modules():
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]  # a mixin
+            raise ArgumentError(
+                f"LRFinder(model=...) must be initialised, got the lazy module {name or type(module).__name__!r} "
+                "without its parameters; run one batch through the model first, then build the optimizer."
+            )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ArgumentError(
+            "LRFinder(model=...) must have trainable parameters, got a model in which none requires a gradient; "
+            "unfreeze some with requires_grad_(True)."
+        )
+
+
+def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
+    """Insist on an optimizer whose rate can be swept.
+
+    Args:
+        optimizer: As given to `LRFinder`.
+        model: The model that it should train.
+        grad_scaler: As given to `LRFinder`.
+
+    Raises:
+        ArgumentError: It is none, holds none of the model's parameters, or cannot be swept (Rprop, a closure
+            together with a scaler).
+    """
+    if not hasattr(optimizer, "param_groups") or not callable(getattr(optimizer, "step", None)):
+        raise ArgumentError(f"LRFinder(optimizer=...) must be a torch optimizer, got {type(optimizer).__name__}.")
+    inner = inner_optimizer(optimizer)
+    if isinstance(inner, torch.optim.Rprop):
+        raise ArgumentError(
+            "LRFinder(optimizer=...) must read its learning rate at every step, got Rprop, which reads it once and "
+            "then adapts a rate per weight; a range test of it would measure nothing. Use its default rate."
+        )
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not any(id(parameter) in held for parameter in model.parameters()):
+        raise ArgumentError(
+            "LRFinder(optimizer=...) must hold parameters of the model, got an optimizer that holds none of them; "
+            "build it from model.parameters(), after moving, compiling or replacing layers of the model."
+        )
+    if grad_scaler is not None and needs_closure(inner):
+        raise ArgumentError(
+            f"LRFinder(grad_scaler=...) does not work with optimizers that call a closure, got {type(inner).__name__}; "
+            "torch has no way to unscale between the calls. Leave the scaler out, bf16 needs none."
+        )
+
+
+def check_positive(call: str, value: Any) -> float:
+    """Return `value` if it is a positive, finite number.
+
+    Args:
+        call: Call and argument, for the message.
+        value: What was given.
+
+    Returns:
+        The value, as a float.
+
+    Raises:
+        ArgumentError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value > 0 and math.isfinite(value)):
+        raise ArgumentError(f"{call} must be a positive, finite number, got {value!r}.")
+    return float(value)

@@ -1,0 +1,356 @@
+"""LRFinder: puts the parts together."""
+
+import platform
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lrfinder import checks
+from lrfinder.curve import Context, Curve
+from lrfinder.data import Batches, LoaderState
+from lrfinder.errors import ArgumentError
+from lrfinder.groups import RateWriter
+from lrfinder.guard import only_these_step
+from lrfinder.options import FindOptions
+from lrfinder.progress import Progress
+from lrfinder.result import RangeTestResult, spreads_of
+from lrfinder.search import Search
+from lrfinder.snapshot import preserved
+from lrfinder.step import BatchLoss, Step, TrainingStep, UserStep, Validation
+from lrfinder.suggest import warnings_for
+
+__all__ = ["LRFinder"]
+
+
+class LRFinder:
+    """Finds a learning rate for a training setup and leaves the setup as it was, bit for bit.
+
+    A batch becomes a loss in one of four ways:
+
+    - `criterion(model(inputs), targets)`, for `(inputs, targets)` batches; `((a, b), y)` calls `model((a, b))`,
+      `(a, b, y)` calls `model(a, b)`.
+    - Without a criterion the model returns its loss: `model(**batch).loss` for a mapping, `model(*batch)` for a tuple.
+    - `loss_fn(model, batch)` for everything else.
+    - `step(batch)` is your own forward, backward and optimizer step, for a GAN, say.
+
+    Args:
+        model: The model, in the mode in which it is trained, where it is trained.
+        optimizer: Its optimizer. With several parameter groups the largest group's rate is swept, and the others keep
+            their ratios to it.
+        criterion: `criterion(outputs, targets)` returns a scalar loss.
+        loss_fn: `loss_fn(model, batch)` returns a scalar loss, in place of a criterion.
+        step: `step(batch)` trains on one batch and returns its loss, in place of everything else.
+        device: Where batches are moved; by default where the model is.
+        autocast: A dtype, or keyword arguments, for `torch.autocast` around forward pass and loss.
+        grad_scaler: The `GradScaler` of the training, for float16.
+        accumulation_steps: Micro-batches per optimizer step; a point of the curve is their mean loss.
+        max_grad_norm: Clip gradients to this norm before each step.
+        backward: `backward(loss)` in place of `loss.backward()`, for each micro-batch; it has to divide by
+            `accumulation_steps` itself.
+        extra_state: More that the training changes: modules, optimizers, random generators, or objects with a
+            `state_dict`.
+        snapshot_device: Where copies are kept: with their tensors (default), or `"cpu"`.
+        snapshot_frozen: Copy frozen parameters too, to host memory. False saves that memory, and checks instead that
+            nobody writes to them.
+
+    Attributes:
+        partial: After a `find` that raised, what it had measured until then; else None.
+
+    Raises:
+        ArgumentError: The parts do not fit together; the message says which and what to do.
+
+    Example:
+        >>> model = nn.Linear(4, 2)
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> batches = [(torch.randn(8, 4), torch.randint(0, 2, (8,)))] * 3
+        >>> before = model.weight.detach().clone()
+        >>> result = LRFinder(model, optimizer, nn.CrossEntropyLoss()).find(
+        ...     batches, start_lr=1e-5, end_lr=1.0, num_iter=20, progress=False
+        ... )
+        >>> len(result.lrs), bool((model.weight == before).all())
+        (20, True)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        criterion: Callable[[Any, Any], Tensor] | None = None,
+        *,
+        loss_fn: Callable[[Any, Any], Tensor] | None = None,
+        step: Callable[[Any], Any] | None = None,
+        device: torch.device | str | None = None,
+        autocast: torch.dtype | Mapping[str, Any] | None = None,
+        grad_scaler: torch.amp.GradScaler | None = None,
+        accumulation_steps: int = 1,
+        max_grad_norm: float | None = None,
+        backward: Callable[[Tensor], Any] | None = None,
+        extra_state: Iterable[Any] = (),
+        snapshot_device: torch.device | str | None = None,
+        snapshot_frozen: bool = True,
+    ) -> None:
+        """Check that the parts fit together; nothing is run or changed."""
+        replaced = {
+            "autocast": autocast is not None,
+            "grad_scaler": grad_scaler is not None,
+            "accumulation_steps": accumulation_steps != 1,
+            "max_grad_norm": max_grad_norm is not None,
+            "backward": backward is not None,
+        }
+        checks.check_ways_to_a_loss(criterion, loss_fn, step, replaced)
+        checks.positive_int("LRFinder(accumulation_steps=...)", accumulation_steps)
+        if max_grad_norm is not None:
+            checks.check_positive("LRFinder(max_grad_norm=...)", max_grad_norm)
+        self.model = model
+        self.optimizer = optimizer
+        self.partial: RangeTestResult | None = None
+        self._criterion = criterion
+        self._loss_fn = loss_fn
+        self._user_step = step
+        self._device = None if device is None else torch.device(device)
+        self._autocast = autocast
+        self._grad_scaler = grad_scaler
+        self._accumulation_steps = accumulation_steps
+        self._max_grad_norm = max_grad_norm
+        self._backward = backward
+        self._extra_state = tuple(extra_state)
+        self._snapshot_device = snapshot_device
+        self._snapshot_frozen = snapshot_frozen
+        self._check_setup()
+
+    def find(
+        self,
+        loader: Iterable[Any],
+        *,
+        start_lr: float | None = None,
+        end_lr: float | None = None,
+        num_iter: int = 100,
+        mode: str = "exponential",
+        val_loader: Iterable[Any] | None = None,
+        val_batches: int = 8,
+        smoothing: str = "gaussian",
+        rule: str = "auto",
+        total_steps: int | None = None,
+        schedule: str = "one_cycle",
+        refine: bool = False,
+        repeats: int = 1,
+        progress: bool = True,
+        on_step: Callable[[int, float, float], None] | None = None,
+    ) -> RangeTestResult:
+        """Sweep the learning rate over some training steps, then put everything back.
+
+        The setup is restored when this returns, and when it raises: a user's exception and Ctrl-C arrive unchanged,
+        with the points so far in `partial`. The loss at a rate is the training loss of a fresh batch before the
+        step at that rate. (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.)
+
+        Args:
+            loader: The training data: a `DataLoader` or any iterable of batches. An iterator is consumed.
+            start_lr: The first rate. Left out, a scout of at most 30 steps finds where the sweep should begin.
+            end_lr: The last rate, likewise.
+            num_iter: Number of points of the sweep, at least 5. The scout's steps are extra.
+            mode: How the rates are spaced: `"exponential"` or `"linear"`.
+            val_loader: Measure the loss on held-out data instead, after each step.
+            val_batches: How many batches of it; they are kept on the device.
+            smoothing: How noise is taken out of the curve: a key of `lrfinder.SMOOTHINGS`.
+            rule: Which rule makes the suggestion: a key of `lrfinder.RULES`.
+            total_steps: How many optimizer steps the training will take: long trainings want smaller rates.
+            schedule: The schedule that the rate is for: one of `lrfinder.SCHEDULES`.
+            refine: Also try a few rates below divergence in short annealed trainings. Needs `total_steps`.
+            repeats: Average so many sweeps over different batches.
+            progress: Show a progress bar.
+            on_step: Called as `on_step(index, lr, loss)` for each point of the main sweep, in order.
+
+        Returns:
+            The curve, the suggestions, and the way to a scheduler.
+
+        Raises:
+            ArgumentError: An argument breaks a rule; nothing has been changed.
+            RestoreError: Something could not be put back; the message names it.
+        """  # noqa: DOC502 - raised by the parts
+        self.partial = None
+        options = FindOptions(
+            start_lr=start_lr,
+            end_lr=end_lr,
+            num_iter=num_iter,
+            mode=mode,
+            val_loader=val_loader,
+            val_batches=val_batches,
+            smoothing=smoothing,
+            rule=rule,
+            total_steps=total_steps,
+            schedule=schedule,
+            refine=refine,
+            repeats=repeats,
+            progress=progress,
+            on_step=on_step,
+        )
+        self._check_setup()
+        if val_loader is not None and self._user_step is not None:
+            raise ArgumentError(
+                "LRFinder.find(val_loader=...) needs to know how a batch becomes a loss without a step, which "
+                "LRFinder(step=...) hides; use loss_fn, or let step return the loss that you want."
+            )
+        options.check_loader(loader)
+        result = self._search(loader, options)
+        result.issue_warnings()
+        return result
+
+    def _search(self, loader: Iterable[Any], options: FindOptions) -> RangeTestResult:
+        begin = time.perf_counter()
+        context = self._context(options)
+        batches = Batches(loader, remember=options.start_lr is None and options.end_lr is None)
+        search: Search | None = None
+        with ExitStack() as stack:
+            progress = stack.enter_context(Progress(enabled=options.progress, total=options.num_iter * options.repeats))
+            snapshot = stack.enter_context(self._preserved(loader, options))
+            stack.callback(batches.close)
+            stack.enter_context(only_these_step([self.optimizer, *self._extra_state]))
+            rates = RateWriter(self.optimizer)
+            batch_loss = BatchLoss(self.model, self._criterion, self._loss_fn, self._find_device(), self._autocast)
+            search = Search(
+                step=self._training_step(batch_loss),
+                batches=batches,
+                rates=rates,
+                device=batch_loss.device,
+                snapshot=snapshot,
+                options=options,
+                context=context,
+                progress=progress,
+                validate=self._validation(batch_loss, options, stack),
+            )
+            try:
+                curves = search.run()
+            except BaseException:
+                self.partial = self._result(search.curve(), (), search, begin, rates)
+                raise
+        return self._result(search.mean(curves), curves, search, begin, rates)
+
+    def _preserved(self, loader: Any, options: FindOptions) -> Any:
+        loaders = [loader] if options.val_loader is None else [loader, options.val_loader]
+        return preserved(
+            modules=[m for m in (self.model, *map(_module_behind, self._callables())) if m is not None],
+            optimizers=[self.optimizer],
+            grad_scaler=self._grad_scaler,
+            extra_state=self._extra_state,
+            last=[LoaderState(each) for each in loaders],
+            devices=[self._find_device()],
+            snapshot_device=self._snapshot_device,
+            snapshot_frozen=self._snapshot_frozen,
+        )
+
+    def _callables(self) -> tuple[Any, ...]:
+        return self._criterion, self._loss_fn, self._user_step, self._backward
+
+    def _check_setup(self) -> None:
+        checks.check_model(self.model)
+        checks.check_optimizer(self.optimizer, self.model, self._grad_scaler)
+
+    def _find_device(self) -> torch.device:
+        return self._device if self._device is not None else next(self.model.parameters()).device
+
+    def _training_step(self, batch_loss: BatchLoss) -> Step:
+        if self._user_step is not None:
+            return UserStep(self._user_step, batch_loss.device)
+        return TrainingStep(
+            batch_loss,
+            self.optimizer,
+            grad_scaler=self._grad_scaler,
+            accumulation_steps=self._accumulation_steps,
+            max_grad_norm=self._max_grad_norm,
+            backward=self._backward,
+        )
+
+    def _validation(self, batch_loss: BatchLoss, options: FindOptions, stack: ExitStack) -> Validation | None:
+        if options.val_loader is None:
+            return None
+        batches = Batches(options.val_loader, name="val_loader")
+        stack.callback(batches.close)
+        return Validation(batch_loss, batches.take_first(options.val_batches))
+
+    def _context(self, options: FindOptions) -> Context:
+        optimizer = checks.inner_optimizer(self.optimizer)
+        group = optimizer.param_groups[0]
+        momentum = group.get("momentum", group.get("betas", (0.0,))[0])
+        return Context(
+            optimizer=type(optimizer).__name__,
+            momentum=float(momentum),
+            nesterov=bool(group.get("nesterov", False)),
+            total_steps=options.total_steps,
+            schedule=options.schedule,
+            val=options.val_loader is not None,
+        )
+
+    def _result(
+        self, curve: Curve, curves: Iterable[Curve], search: Search, begin: float, rates: RateWriter
+    ) -> RangeTestResult:
+        curves = tuple(curves)
+        context = replace(search.context, batch_size=search.batches.batch_size)
+        return RangeTestResult(
+            curve=curve,
+            context=context,
+            rule=search.options.rule,
+            group_ratios=tuple(rates.ratios),
+            steps=search.steps,
+            seconds=time.perf_counter() - begin,
+            warnings=(*warnings_for(curve, context), *self._further_doubts(curve, search)),
+            spreads=spreads_of(curves, context) if len(curves) > 1 else {},
+            meta=self._meta(search, context),
+            optimizer=weakref.ref(self.optimizer),
+        )
+
+    def _further_doubts(self, curve: Curve, search: Search) -> list[str]:
+        doubts = []
+        if search.batches.one_shot:
+            doubts.append(
+                f"The loader is an iterator: the {search.batches.consumed} batches that it gave are consumed. "
+                "Pass a DataLoader, a list, or a fresh iterator for the training."
+            )
+        optimizer = checks.inner_optimizer(self.optimizer)
+        steps_before = max((_steps_taken(state) for state in optimizer.state.values()), default=0)
+        capped = curve.lrs * np.sqrt(steps_before + 1 + curve.indices) > 1
+        if isinstance(optimizer, torch.optim.Adafactor) and capped.any():
+            doubts.append(
+                f"Adafactor caps its rate at 1/sqrt(step), so rates above {curve.lrs[capped].min():.1e} were not "
+                "really tried. Pass an end_lr below that, or fewer points."
+            )
+        if search.noted is not None:
+            doubts.append(
+                f"Your code raised {type(search.noted).__name__} ({search.noted}) on a loss that was not finite; "
+                "the sweep ended there."
+            )
+        return doubts
+
+    def _meta(self, search: Search, context: Context) -> dict[str, Any]:
+        return {
+            "optimizer": context.optimizer,
+            "batch_size": context.batch_size,
+            "accumulation_steps": self._accumulation_steps,
+            "world_size": 1,
+            "total_steps": context.total_steps,
+            "device": str(search.device),
+            "versions": {
+                "lrfinder": version("lrfinder"),
+                "torch": str(torch.__version__),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+
+def _module_behind(function: Any) -> nn.Module | None:
+    """Return the module that a callable is, or is a method of: it may hold parameters and buffers."""
+    owner = getattr(function, "__self__", function)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def _steps_taken(state: Any) -> int:
+    return int(state.get("step", 0)) if isinstance(state, Mapping) else 0

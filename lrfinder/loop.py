@@ -1,0 +1,121 @@
+"""The plain training loop that pulls a sweep from its first rate to its stop."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from lrfinder.data import Batches
+from lrfinder.recorder import Recorder
+from lrfinder.step import Step
+from lrfinder.sweep import StopReason, Sweep
+
+__all__ = ["MAX_RETRIES", "OnPoint", "run_sweep"]
+
+MAX_RETRIES = 40
+"""Steps that a GradScaler may skip before the first point, while it finds its scale: each halves the scale."""
+
+OnPoint = Callable[[int, float, float], None]
+
+
+class _Rates(Protocol):
+    def write(self, lr: float) -> None: ...
+
+
+def run_sweep(
+    sweep: Sweep,
+    step: Step,
+    batches: Batches,
+    rates: _Rates,
+    recorder: Recorder,
+    *,
+    validate: Callable[[], Tensor] | None = None,
+    after_step: Callable[[int], None] | None = None,
+    on_point: OnPoint | None = None,
+) -> Exception | None:
+    """Train one step at each rate that `sweep` asks for, until it stops.
+
+    Losses are told to the sweep a few steps late, as `recorder` reads them. What ran past the stop is cut.
+
+    Args:
+        sweep: Gives the rates and is told the losses.
+        step: Takes one optimizer step.
+        batches: Where the training data comes from.
+        rates: Writes a rate to the optimizer's groups.
+        recorder: Carries the losses from the device to the host.
+        validate: Measures the loss after the step, in place of the training loss before it.
+        after_step: Called with the number of steps done, after each.
+        on_point: Called with index, rate and loss of each kept point, in order.
+
+    Returns:
+        None, or what the user's code raised on a value that was not finite and that the host had not read yet:
+        then the sweep has ended NONFINITE.
+
+    Raises:
+        Exception: Whatever the user's code raised otherwise, unchanged; losses measured so far have been told.
+    """  # noqa: DOC502 - raised by the user's code
+    teller = _Teller(sweep, on_point)
+    try:
+        _pull(sweep, step, batches, rates, recorder, teller, validate, after_step)
+    except BaseException as error:
+        teller.on_point = None  # whoever raised is not called again while the losses that stand are collected
+        teller.tell(recorder.drain())
+        if isinstance(error, Exception) and sweep.stop_reason is StopReason.NONFINITE:
+            return error
+        raise
+    teller.tell(recorder.drain())
+    return None
+
+
+def _pull(
+    sweep: Sweep,
+    step: Step,
+    batches: Batches,
+    rates: _Rates,
+    recorder: Recorder,
+    teller: "_Teller",
+    validate: Callable[[], Tensor] | None,
+    after_step: Callable[[int], None] | None,
+) -> None:
+    steps = retries = 0
+    while (lr := sweep.ask()) is not None:
+        micro_batches = batches.take(step.accumulation_steps)
+        if micro_batches is None:
+            sweep.exhaust()
+            return
+        rates.write(lr)
+        loss = step(micro_batches)
+        steps += 1
+        if after_step is not None:
+            after_step(steps)
+        if step.skipped and steps == retries + 1 and retries < MAX_RETRIES:
+            sweep.retry()
+            retries += 1
+            continue
+        teller.asked.append(lr)
+        if step.skipped:
+            recorder.write(None)
+        else:
+            recorder.write(loss if validate is None else validate())
+        teller.tell(recorder.ready())
+
+
+class _Teller:
+    """Tells losses to a sweep, and kept points to the user."""
+
+    def __init__(self, sweep: Sweep, on_point: OnPoint | None) -> None:
+        self._sweep = sweep
+        self._kept = 0
+        self.asked: deque[float] = deque()
+        self.on_point = on_point
+
+    def tell(self, losses: list[float | None]) -> None:
+        for loss in losses:
+            lr = self.asked.popleft()
+            if loss is None:
+                self._sweep.skip()
+            elif self._sweep.tell(loss):
+                self._kept += 1
+                if self.on_point is not None:
+                    self.on_point(self._kept - 1, lr, loss)

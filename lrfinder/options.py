@@ -1,0 +1,98 @@
+"""What one `LRFinder.find` is asked for, validated once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lrfinder.checks import check_positive, positive_int
+from lrfinder.data import is_one_shot, is_ordered
+from lrfinder.errors import ArgumentError
+from lrfinder.schedulers import SCHEDULES
+from lrfinder.smoothing import SMOOTHINGS
+from lrfinder.suggest import RULES
+from lrfinder.sweep import MODES, grid
+
+__all__ = ["FindOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindOptions:
+    """The arguments of `LRFinder.find`; they are explained there.
+
+    Raises:
+        ArgumentError: A value breaks a rule.
+    """
+
+    start_lr: float | None = None
+    end_lr: float | None = None
+    num_iter: int = 100
+    mode: str = "exponential"
+    val_loader: Any = None
+    val_batches: int = 8
+    smoothing: str = "gaussian"
+    rule: str = "auto"
+    total_steps: int | None = None
+    schedule: str = "one_cycle"
+    refine: bool = False
+    repeats: int = 1
+    progress: bool = True
+    on_step: Callable[[int, float, float], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value against its rule.
+
+        Raises:
+            ArgumentError: One breaks it.
+        """
+        for name, value, known in (
+            ("mode", self.mode, tuple(MODES)),
+            ("smoothing", self.smoothing, tuple(SMOOTHINGS)),
+            ("rule", self.rule, tuple(RULES)),
+            ("schedule", self.schedule, tuple(SCHEDULES)),
+        ):
+            if value not in known:
+                raise ArgumentError(f"LRFinder.find({name}=...) must be one of {', '.join(known)}, got {value!r}.")
+        self._check_range()
+        for name in ("val_batches", "repeats"):
+            positive_int(f"LRFinder.find({name}=...)", getattr(self, name))
+        if self.total_steps is not None:
+            positive_int(
+                "LRFinder.find(total_steps=...)", self.total_steps, "It is epochs * len(train_loader) / accumulation."
+            )
+        if self.refine and self.total_steps is None:
+            raise ArgumentError(
+                "LRFinder.find(refine=True) needs total_steps, to squeeze the schedule from; got total_steps=None."
+            )
+        if self.refine and self.repeats > 1:
+            raise ArgumentError(
+                f"LRFinder.find(refine=True) compares rates on the same batches, so repeats must be 1, "
+                f"got repeats={self.repeats}."
+            )
+        if self.on_step is not None and not callable(self.on_step):
+            raise ArgumentError(f"LRFinder.find(on_step=...) must be callable, got {type(self.on_step).__name__}.")
+
+    def _check_range(self) -> None:
+        positive_int("LRFinder.find(num_iter=...)", self.num_iter)
+        for name in ("start_lr", "end_lr"):
+            value = getattr(self, name)
+            if value is not None:
+                check_positive(f"LRFinder.find({name}=...)", value)
+        # The grid checks its own rules (reversed ends, too few points); an open end is filled with a valid one.
+        start = self.start_lr if self.start_lr is not None else (self.end_lr or 1.0) / 1e3
+        end = self.end_lr if self.end_lr is not None else start * 1e3
+        grid(start, end, self.num_iter, self.mode)
+
+    def check_loader(self, loader: Any) -> None:
+        """Check the options that depend on the loader.
+
+        Args:
+            loader: The training data, as given to `LRFinder.find`.
+
+        Raises:
+            ArgumentError: The loader cannot be swept several times over different batches.
+        """
+        if self.repeats > 1 and (is_ordered(loader) or is_one_shot(loader)):
+            raise ArgumentError(
+                f"LRFinder.find(repeats={self.repeats}) averages over different batches, so the loader must shuffle, "
+                f"got a {type(loader).__name__} with a fixed order; pass DataLoader(..., shuffle=True) or repeats=1."
+            )

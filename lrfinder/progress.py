@@ -1,0 +1,65 @@
+"""One progress bar over all phases of a find, closed on every way out."""
+
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self  # typing has it from 3.11 on; torch brings this package
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """A tqdm bar that names the phase it is in; without one, the same calls do nothing.
+
+    Args:
+        enabled: Whether a bar is shown.
+        total: How many steps are expected over all phases.
+
+    Example:
+        >>> with Progress(enabled=False, total=10) as progress:
+        ...     progress.phase("sweep")
+        ...     progress.advance()
+    """
+
+    def __init__(self, *, enabled: bool, total: int) -> None:
+        """Create the bar, if one is wanted."""
+        self._bar: Any = None
+        if enabled:
+            from tqdm import tqdm
+
+            # mininterval: at most ten redraws a second, so that the bar costs a step next to nothing.
+            self._bar = tqdm(total=total, desc="LR range test", unit="step", mininterval=0.1, leave=False)
+
+    def phase(self, name: str) -> None:
+        """Say what is going on now.
+
+        Args:
+            name: The phase: scout, sweep, refine 2/5.
+        """
+        if self._bar is not None:
+            self._bar.set_description(f"LR range test: {name}", refresh=False)
+
+    def advance(self) -> None:
+        """Count one step."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def expect(self, total: int) -> None:
+        """Correct the number of steps that are expected, now that more is known.
+
+        Args:
+            total: Steps over all phases.
+        """
+        if self._bar is not None:
+            self._bar.total = total
+
+    def __enter__(self) -> Self:
+        """Return the bar itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,421 @@
+"""What a range test found: the curve, the suggestions, and where to go from them."""
+
+import base64
+import json
+import warnings
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrfinder.curve import Context, Curve
+from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
+from lrfinder.groups import group_lrs, write_lrs
+from lrfinder.report import block, html_block, outcome
+from lrfinder.schedulers import make_scheduler
+from lrfinder.suggest import RULES, Suggestion, suggest
+from lrfinder.sweep import Floats, StopReason
+
+if TYPE_CHECKING:  # matplotlib is loaded by the first plot
+    from matplotlib.axes import Axes
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+__all__ = ["SCHEMA", "RangeTestResult", "spreads_of"]
+
+SCHEMA = 1
+"""Version of the JSON that `RangeTestResult.save` writes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RangeTestResult:
+    """The outcome of one `LRFinder.find`.
+
+    Args:
+        curve: What was measured.
+        context: What is known of the training; the rules read it.
+        rule: The rule behind `suggestion`.
+        group_ratios: Each parameter group's rate as a multiple of the reference group's.
+        steps: Optimizer steps spent in all: scout, sweep, repeats and refining.
+        seconds: Time spent in all.
+        warnings: What casts doubt on the curve, a sentence each, with the remedy.
+        spreads: By rule, the lowest and highest rate over repeated sweeps.
+        probes: By refining, `(lr, score)` of each restart.
+        refined: The suggestion of refining, which then is the main one.
+        meta: Optimizer, batch size, accumulation, world size, versions.
+        optimizer: A weak reference to the optimizer that was swept, the default for `scheduler` and `apply`.
+
+    Example:
+        >>> import torch
+        >>> from lrfinder import LRFinder
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> batches = [(torch.randn(8, 2), torch.randn(8, 1)) for _ in range(4)]
+        >>> finder = LRFinder(model, optimizer, torch.nn.MSELoss())
+        >>> result = finder.find(batches, start_lr=1e-4, end_lr=100, num_iter=60, total_steps=500, progress=False)
+        >>> result.stop_reason
+        <StopReason.DIVERGED: 'diverged'>
+        >>> scheduler = result.scheduler("one_cycle", optimizer)
+        >>> scheduler.total_steps
+        500
+    """
+
+    curve: Curve
+    context: Context = field(default_factory=Context)
+    rule: str = "auto"
+    group_ratios: tuple[float, ...] = (1.0,)
+    steps: int = 0
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    spreads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    probes: tuple[tuple[float, float], ...] = ()
+    refined: Suggestion | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: "weakref.ref[Optimizer] | None" = None
+
+    @property
+    def lrs(self) -> Floats:
+        """The rates that were tried, of the reference group, shape (T,)."""
+        return self.curve.lrs
+
+    @property
+    def losses(self) -> Floats:
+        """The loss at each rate as it was measured, shape (T,)."""
+        return self.curve.losses
+
+    @property
+    def smoothed(self) -> Floats:
+        """The losses without their noise, shape (T,)."""
+        return self.curve.smoothed
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the sweep ended; None for the part that an exception left behind."""
+        return self.curve.stop_reason
+
+    @property
+    def stop_lr(self) -> float | None:
+        """The rate at which the sweep was stopped: the first whose loss was not finite, or the last point's."""
+        return self.curve.stop_lr
+
+    @property
+    def total_steps(self) -> int | None:
+        """How long the training will be, as it was given to `find`."""
+        return self.context.total_steps
+
+    def suggest(self, rule: str) -> Suggestion:
+        """Apply one rule to the curve.
+
+        Args:
+            rule: Its name, see `lrfinder.RULES`; after refining also `"refine"`.
+
+        Returns:
+            The rate and the reason for it.
+
+        Raises:
+            ArgumentError: There is no such rule.
+            NoSuggestionError: The curve lacks what the rule looks for; the message says what.
+        """  # noqa: DOC502 - raised by the rules
+        if rule == "refine" and self.refined is not None:
+            return self.refined
+        known = self.__dict__.get("suggestions", {}).get(rule)
+        if known is not None:
+            return known  # type: ignore[no-any-return]  # the values of the cached property
+        found = suggest(rule, self.curve, self.context)
+        return replace(found, spread=self.spreads.get(rule))
+
+    @property
+    def suggestion(self) -> Suggestion:
+        """The rate to train with, by the rule of the call; raises `NoSuggestionError` where the curve shows none."""
+        return self.refined if self.refined is not None else self.suggest(self.rule)
+
+    @cached_property
+    def suggestions(self) -> dict[str, Suggestion]:
+        """All rules that apply, by name, the one that `find` was called with first."""
+        found = {} if self.refined is None else {"refine": self.refined}
+        for rule in [self.rule, *(rule for rule in RULES if rule != self.rule)]:
+            with suppress(NoSuggestionError):
+                found[rule] = self.suggest(rule)
+        return found
+
+    @property
+    def steepest(self) -> Suggestion | None:
+        """Where the smoothed loss falls fastest, or None."""
+        return self.suggestions.get("steepest")
+
+    @property
+    def divergence(self) -> Suggestion | None:
+        """Where the loss begins to rise for good, or None: a point, not advice."""
+        return self.suggestions.get("divergence")
+
+    @property
+    def onset(self) -> Suggestion | None:
+        """Where learning starts, or None: the base of a cyclical schedule."""
+        return self.suggestions.get("onset")
+
+    def group_lrs(self, suggestion: Suggestion | float | None = None) -> list[float]:
+        """Return the rate of each parameter group.
+
+        Args:
+            suggestion: A suggestion or a reference rate; the main suggestion by default.
+
+        Returns:
+            One rate per group, in the order of `optimizer.param_groups`, at the ratios that were swept.
+        """
+        chosen = self.suggestion if suggestion is None else suggestion
+        return group_lrs(self.group_ratios, chosen.lr if isinstance(chosen, Suggestion) else float(chosen))
+
+    def apply(self, optimizer: "Optimizer | None" = None, suggestion: Suggestion | float | None = None) -> None:
+        """Write the suggested rates into an optimizer, for training without a scheduler.
+
+        Args:
+            optimizer: The one to write to; by default the one that was swept.
+            suggestion: A suggestion or a reference rate; the main suggestion by default.
+        """
+        optimizer = self._optimizer("apply", optimizer)
+        rates = self.group_lrs(suggestion)
+        write_lrs(optimizer, rates)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            if "initial_lr" in group:  # left by an earlier scheduler: the next one would start from it
+                group["initial_lr"] = rate
+
+    def scheduler(
+        self,
+        name: str | None = None,
+        optimizer: "Optimizer | None" = None,
+        *,
+        suggestion: Suggestion | float | None = None,
+        **kwargs: Any,
+    ) -> "LRScheduler | ReduceLROnPlateau":
+        """Build a stock torch scheduler at the suggested rates.
+
+        Args:
+            name: One of `lrfinder.SCHEDULES`; by default the schedule that `find` was called with.
+            optimizer: The one to schedule; by default the one that was swept.
+            suggestion: A suggestion or a reference rate; the main suggestion by default.
+            **kwargs: For `lrfinder.make_scheduler`; `total_steps` is taken from the result where it is not given.
+
+        Returns:
+            An object of `torch.optim.lr_scheduler`.
+        """
+        optimizer = self._optimizer("scheduler", optimizer)
+        name = self.context.schedule if name is None else name
+        rates = self.group_lrs(suggestion)
+        if self.total_steps is not None:
+            kwargs.setdefault("total_steps", self.total_steps)
+        if name == "cyclic" and self.onset is not None and self.group_lrs(self.onset)[0] < rates[0]:
+            kwargs.setdefault("base_lr", self.group_lrs(self.onset))
+        return make_scheduler(rates, optimizer, name, **kwargs)
+
+    def _optimizer(self, caller: str, optimizer: "Optimizer | None") -> "Optimizer":
+        known = self.optimizer() if self.optimizer is not None else None
+        chosen = optimizer if optimizer is not None else known
+        if chosen is None:
+            raise ArgumentError(
+                f"RangeTestResult.{caller}(optimizer=...) is needed, got None, and the swept optimizer is gone; pass one."
+            )
+        if len(chosen.param_groups) != len(self.group_ratios):
+            raise ArgumentError(
+                f"RangeTestResult.{caller}(optimizer=...) must have as many parameter groups as the one that was "
+                f"swept, {len(self.group_ratios)}, got {len(chosen.param_groups)}; build it from the same groups."
+            )
+        return chosen
+
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        label: str | None = None,
+        rules: Sequence[str] | None = None,
+        show_raw: bool = True,
+    ) -> "Axes":
+        """Draw the curve with its suggestions.
+
+        Args:
+            ax: Where to draw; a new figure by default. Several results may share one.
+            label: The name of this result in the legend.
+            rules: Which suggestions to mark; by default the main one, the steepest descent and the divergence.
+            show_raw: Whether to draw the raw losses, faintly, behind the smoothed ones.
+
+        Returns:
+            The Axes drawn on.
+        """
+        from lrfinder.plotting import plot_curve
+
+        rules = self._marked if rules is None else rules
+        return plot_curve(
+            self.curve, self.suggestions, ax=ax, label=label, rules=rules, show_raw=show_raw, probes=self._probe_arrays
+        )
+
+    @property
+    def _marked(self) -> list[str]:
+        main = "refine" if self.refined is not None else self.rule
+        return [main, *(rule for rule in ("steepest", "divergence") if rule != main)]
+
+    @property
+    def _probe_arrays(self) -> "tuple[Floats, Floats] | tuple[()]":
+        return (np.array([lr for lr, _ in self.probes]), np.array([s for _, s in self.probes])) if self.probes else ()
+
+    def issue_warnings(self, stacklevel: int = 2) -> None:
+        """Issue each of `warnings` once, as an `LRFinderWarning`.
+
+        Args:
+            stacklevel: Which frame they are attributed to, as for `warnings.warn`.
+        """
+        for sentence in self.warnings:
+            warnings.warn(sentence, LRFinderWarning, stacklevel=stacklevel + 1)
+
+    def __repr__(self) -> str:
+        """Return one line."""
+        try:
+            advice = f"suggestion={self.suggestion.lr:.1e} by {self.suggestion.rule}"
+        except NoSuggestionError:
+            advice = "no suggestion"
+        return f"<RangeTestResult {outcome(self.curve)}, {len(self.curve)} points, {advice}>"
+
+    def __str__(self) -> str:
+        """Return the block that a terminal shows."""
+        return block(self._headline(), self.suggestions, self.probes, self.warnings, self._advice())
+
+    def _repr_html_(self) -> str:
+        """Return a table and an opaque picture, for notebooks."""
+        return html_block(self._headline(), self.suggestions, self.warnings, self._advice(), self._picture())
+
+    def _headline(self) -> str:
+        return f"{outcome(self.curve)} after {self.steps:,} steps, {self.seconds:.1f} s"
+
+    def _advice(self) -> str:
+        try:
+            self.suggestion  # noqa: B018 - asked for its error
+        except NoSuggestionError as error:
+            return f"no suggestion: {error}"
+        length = "" if self.total_steps is None else f", total_steps={self.total_steps}"
+        return f'use: scheduler = result.scheduler("{self.context.schedule}", optimizer{length})'
+
+    def _picture(self) -> str:
+        if not len(self.curve):
+            return ""
+        from lrfinder.plotting import plot_result_png
+
+        png = plot_result_png(self.curve, self.suggestions, rules=self._marked, probes=self._probe_arrays)
+        return base64.b64encode(png).decode()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, strings, lists and dictionaries.
+
+        Returns:
+            What `save` writes; JSON holds it without loss.
+        """
+        curve = self.curve
+        return {
+            "schema": SCHEMA,
+            "lrs": curve.lrs.tolist(),
+            "losses": curve.losses.tolist(),
+            "smoothed": curve.smoothed.tolist(),
+            "indices": curve.indices.tolist(),
+            "stop_reason": None if curve.stop_reason is None else curve.stop_reason.value,
+            "stop_lr": curve.stop_lr,
+            "context": asdict(self.context),
+            "rule": self.rule,
+            "group_ratios": list(self.group_ratios),
+            "suggestions": {rule: _plain(found) for rule, found in self.suggestions.items()},
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "warnings": list(self.warnings),
+            "probes": [[lr, score if np.isfinite(score) else None] for lr, score in self.probes],
+            "meta": dict(self.meta),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the result to a file as JSON.
+
+        Args:
+            path: The file; it is overwritten.
+        """
+        Path(path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "RangeTestResult":
+        """Read a result that `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            An equal result. It knows no optimizer: hand one to `scheduler` and `apply`.
+
+        Raises:
+            ArgumentError: The file holds something else, or a schema that this version does not read.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ArgumentError(f"RangeTestResult.load(path={str(path)!r}) must name a JSON file: {error}.") from error
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != SCHEMA:
+            raise ArgumentError(
+                f"RangeTestResult.load(path={str(path)!r}) reads schema {SCHEMA}, got schema={schema!r}; "
+                "pass a file that RangeTestResult.save wrote, or update lrfinder."
+            )
+        return cls._from_dict(data)
+
+    @classmethod
+    def _from_dict(cls, data: Mapping[str, Any]) -> "RangeTestResult":
+        reason = data["stop_reason"]
+        curve = Curve(
+            lrs=np.array(data["lrs"], dtype=float),
+            losses=np.array(data["losses"], dtype=float),
+            smoothed=np.array(data["smoothed"], dtype=float),
+            indices=np.array(data["indices"], dtype=int),
+            stop_reason=None if reason is None else StopReason(reason),
+            stop_lr=data["stop_lr"],
+        )
+        suggestions = {rule: _suggestion(found) for rule, found in data["suggestions"].items()}
+        result = cls(
+            curve=curve,
+            context=Context(**data["context"]),
+            rule=data["rule"],
+            group_ratios=tuple(data["group_ratios"]),
+            steps=data["steps"],
+            seconds=data["seconds"],
+            warnings=tuple(data["warnings"]),
+            spreads={rule: s.spread for rule, s in suggestions.items() if s.spread is not None},
+            probes=tuple((lr, float("inf") if score is None else score) for lr, score in data["probes"]),
+            refined=suggestions.get("refine"),
+            meta=data["meta"],
+        )
+        # As they were when they were printed, whatever a later version's rules would say.
+        result.__dict__["suggestions"] = suggestions
+        return result
+
+
+def _plain(found: Suggestion) -> dict[str, Any]:
+    return {**asdict(found), "spread": None if found.spread is None else list(found.spread)}
+
+
+def _suggestion(data: Mapping[str, Any]) -> Suggestion:
+    spread = data["spread"]
+    return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
+
+
+def spreads_of(curves: Iterable[Curve], context: Context) -> dict[str, tuple[float, float]]:
+    """Return the lowest and highest rate that each rule gives over repeated sweeps.
+
+    Args:
+        curves: The curve of each repeat.
+        context: What is known of the training.
+
+    Returns:
+        By rule, `(low, high)`; rules that apply to no repeat are left out.
+    """
+    rates: dict[str, list[float]] = {}
+    for curve in curves:
+        for rule in RULES:
+            with suppress(NoSuggestionError):
+                rates.setdefault(rule, []).append(suggest(rule, curve, context).lr)
+    return {rule: (min(found), max(found)) for rule, found in rates.items() if found}

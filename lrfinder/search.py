@@ -1,0 +1,162 @@
+"""The phases of one find: the scout, the sweep, its repeats. The setup is captured around them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lrfinder.curve import Context, Curve
+from lrfinder.data import Batches
+from lrfinder.groups import RateWriter
+from lrfinder.loop import OnPoint, run_sweep
+from lrfinder.options import FindOptions
+from lrfinder.progress import Progress
+from lrfinder.recorder import Recorder
+from lrfinder.smoothing import smooth
+from lrfinder.snapshot import Snapshot
+from lrfinder.step import Step
+from lrfinder.suggest import scout_grid, scouted_range
+from lrfinder.sweep import Floats, Sweep, grid
+
+__all__ = ["Search"]
+
+# Where nothing may be scouted: wide enough for every usual optimizer, and the sweep stops by itself.
+_UNSCOUTED = (1e-7, 10.0)
+
+
+@dataclass(kw_only=True)
+class Search:
+    """Runs the phases one after the other and counts what they cost.
+
+    Args:
+        step: Takes one optimizer step.
+        batches: Where the training data comes from.
+        rates: Writes a rate to the optimizer's groups.
+        device: Where the losses are.
+        snapshot: The captured setup, rewound between phases.
+        options: What was asked for.
+        context: What is known of the training.
+        progress: The bar.
+        validate: Measures the held-out loss after each step of the main sweep, or None.
+
+    Attributes:
+        steps: Optimizer steps so far.
+        sweep: The sweep that runs, or ran last.
+        noted: What the user's code raised on a loss that was not finite.
+    """
+
+    step: Step
+    batches: Batches
+    rates: RateWriter
+    device: torch.device
+    snapshot: Snapshot
+    options: FindOptions
+    context: Context
+    progress: Progress
+    validate: Callable[[], Tensor] | None = None
+    steps: int = 0
+    sweep: Sweep | None = None
+    noted: Exception | None = None
+    _verified: bool = field(default=False, init=False)
+
+    def run(self) -> list[Curve]:
+        """Run all phases.
+
+        Returns:
+            The curve of each repeat; the setup is left as the last one left it.
+        """
+        options = self.options
+        start, end = self._range()
+        lrs = grid(start, end, options.num_iter, options.mode)
+        self.progress.expect(self.steps + options.repeats * options.num_iter)
+        curves = []
+        for repeat in range(options.repeats):
+            if repeat:
+                # The model starts again, the stream of batches goes on: other batches, another noise.
+                self.snapshot.rewind(streams=False)
+            self.progress.phase("sweep" if options.repeats == 1 else f"sweep {repeat + 1}/{options.repeats}")
+            curves.append(self._sweep(lrs, validate=self.validate, on_point=None if repeat else options.on_step))
+        return curves
+
+    def _range(self) -> tuple[float, float]:
+        start, end = self.options.start_lr, self.options.end_lr
+        if start is not None and end is not None:
+            return start, end
+        if self.batches.one_shot and (start is not None or end is not None):
+            start = start if start is not None else min(_UNSCOUTED[0], (end or 1.0) / 1e4)
+            return start, end if end is not None else max(_UNSCOUTED[1], start * 1e4)
+        self.progress.phase("scout")
+        scouted = scouted_range(self._sweep(scout_grid(start, end)), self.context)
+        self.snapshot.rewind()
+        self.batches.restart()
+        return _between(start, end, scouted)
+
+    def _sweep(
+        self, lrs: Floats, *, validate: Callable[[], Tensor] | None = None, on_point: OnPoint | None = None
+    ) -> Curve:
+        self.sweep = Sweep(lrs)
+        recorder = Recorder(len(lrs), self.device)
+        self.noted = run_sweep(
+            self.sweep,
+            self.step,
+            self.batches,
+            self.rates,
+            recorder,
+            validate=validate,
+            after_step=self._count,
+            on_point=on_point,
+        )
+        return self.curve()
+
+    def _count(self, _: int) -> None:
+        self.steps += 1
+        self.progress.advance()
+        if not self._verified:
+            # Found out now, a write to a frozen tensor that was not copied has spoilt one step's worth at most.
+            self.snapshot.verify()
+            self._verified = True
+
+    def curve(self) -> Curve:
+        """Return what the latest sweep has measured so far.
+
+        Returns:
+            Its curve; without points if there was none yet.
+        """
+        if self.sweep is None:
+            return _curve(np.empty(0), np.empty(0), np.empty(0, dtype=np.intp), self.options.smoothing)
+        measured = _curve(self.sweep.lrs, self.sweep.losses, self.sweep.indices, self.options.smoothing)
+        return replace(measured, stop_reason=self.sweep.stop_reason, stop_lr=self.sweep.stop_lr)
+
+    def mean(self, curves: list[Curve]) -> Curve:
+        """Return the mean of repeated sweeps over the points that all of them have.
+
+        Args:
+            curves: One curve or more, measured on the same grid.
+
+        Returns:
+            Their mean; why the shortest of them ended is why it ends.
+        """
+        if len(curves) == 1:
+            return curves[0]
+        shared = sorted(set.intersection(*(set(curve.indices.tolist()) for curve in curves)))
+        losses = np.mean([curve.losses[np.isin(curve.indices, shared)] for curve in curves], axis=0)
+        shortest = min(curves, key=lambda curve: int(curve.indices[-1]) if len(curve) else -1)
+        lrs = shortest.lrs[np.isin(shortest.indices, shared)]
+        measured = _curve(lrs, losses, np.array(shared, dtype=np.intp), self.options.smoothing)
+        return replace(measured, stop_reason=shortest.stop_reason, stop_lr=shortest.stop_lr)
+
+
+def _curve(lrs: Floats, losses: Floats, indices: NDArray[np.intp], smoothing: str) -> Curve:
+    return Curve(lrs=lrs, losses=losses, smoothed=smooth(losses, smoothing), indices=indices, stop_reason=None)
+
+
+def _between(start: float | None, end: float | None, scouted: tuple[float, float]) -> tuple[float, float]:
+    # The end that the user gave is kept; the other one is the scout's, as long as they make a range.
+    if start is not None:
+        return start, max(scouted[1], start * 10)
+    if end is not None:
+        return min(scouted[0], end / 10), end
+    return scouted

@@ -1,0 +1,314 @@
+"""One optimizer step on one batch -> the loss, still on its device."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lrfinder.data import move
+from lrfinder.errors import ArgumentError
+
+__all__ = ["BatchLoss", "Step", "TrainingStep", "UserStep", "Validation", "needs_closure"]
+
+
+class Step(Protocol):
+    """Everything that trains does so through such a callable."""
+
+    accumulation_steps: int
+    skipped: bool
+
+    def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
+        """Take one optimizer step on these micro-batches and return their mean loss, detached."""
+
+
+def needs_closure(optimizer: Any) -> bool:
+    """Tell whether the optimizer's `step` insists on a closure, as LBFGS does.
+
+    Args:
+        optimizer: Any optimizer, also one whose `step` a scheduler has wrapped.
+
+    Returns:
+        True where `step` cannot be called without an argument.
+
+    Example:
+        >>> parameter = [nn.Parameter(torch.zeros(1))]
+        >>> needs_closure(torch.optim.LBFGS(parameter)), needs_closure(torch.optim.SGD(parameter))
+        (True, False)
+    """
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+class BatchLoss:
+    """How a batch becomes a loss: forward pass and criterion, under autocast where it is asked for.
+
+    Args:
+        model: The model.
+        criterion: `criterion(outputs, targets) -> loss`, or None for a model that returns its loss.
+        loss_fn: `loss_fn(model, batch) -> loss` in place of both.
+        device: Where the model is; batches are moved there.
+        autocast: A dtype, or keyword arguments, for `torch.autocast`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: Callable[[Any, Any], Tensor] | None,
+        loss_fn: Callable[[Any, Any], Tensor] | None,
+        device: torch.device,
+        autocast: torch.dtype | Mapping[str, Any] | None = None,
+    ) -> None:
+        """Choose the way from a batch to a loss."""
+        self.model = model
+        self.device = device
+        self._criterion = criterion
+        self._loss_fn = loss_fn
+        options = {"dtype": autocast} if isinstance(autocast, torch.dtype) else autocast
+        self._autocast = None if options is None else {"device_type": device.type, **options}
+
+    def __call__(self, batch: Any) -> Tensor:
+        """Return the loss of one batch, which is on the device already.
+
+        Args:
+            batch: What the loader gave, moved.
+
+        Returns:
+            A scalar loss.
+        """
+        with self._precision():
+            if self._loss_fn is not None:
+                return _scalar(self._loss_fn(self.model, batch), "loss_fn(model, batch)")
+            if self._criterion is not None:
+                inputs, targets = _pair(batch)
+                return _scalar(self._criterion(self.model(*inputs), targets), "criterion(outputs, targets)")
+            return _scalar(_own_loss(_call(self.model, batch)), "the model, which has no criterion here,")
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self._autocast is None else torch.autocast(**self._autocast)
+
+
+def _pair(batch: Any) -> tuple[Sequence[Any], Any]:
+    if isinstance(batch, Mapping) or not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        kind = type(batch).__name__
+        size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+        raise ArgumentError(
+            f"LRFinder(criterion=...) needs (inputs, targets) batches, got a {kind}{size}; "
+            "say how such a batch becomes a loss with loss_fn=lambda model, batch: ..."
+        )
+    return batch[:-1], batch[-1]
+
+
+def _call(model: nn.Module, batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    if isinstance(batch, (tuple, list)):
+        return model(*batch)
+    return model(batch)
+
+
+def _own_loss(outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
+    if loss is None:
+        raise ArgumentError(
+            "Without a criterion the model must return its loss, or an output with a `.loss`, got "
+            f"{type(outputs).__name__}; pass a criterion or loss_fn, or put the labels into the batch."
+        )
+    return loss
+
+
+def _scalar(loss: Any, origin: str) -> Tensor:
+    if not isinstance(loss, Tensor):
+        raise ArgumentError(f"{origin} must return a scalar tensor, got {type(loss).__name__}.")
+    if loss.numel() != 1:
+        raise ArgumentError(
+            f"{origin} must return a scalar loss, got a tensor of shape {tuple(loss.shape)}; reduce it with .mean()."
+        )
+    return loss.reshape(())
+
+
+class TrainingStep:
+    """Forward, backward, clipping and the optimizer's step over one or several micro-batches.
+
+    Args:
+        batch_loss: How a batch becomes a loss.
+        optimizer: The optimizer whose rate is swept.
+        grad_scaler: A `GradScaler`, used as torch's examples do.
+        accumulation_steps: Micro-batches a step; the loss is their mean, and so is the gradient.
+        max_grad_norm: Clip the gradients' norm to this, once a step and after unscaling.
+        backward: Called with each micro-batch's loss in place of `loss.backward()`. It divides by
+            `accumulation_steps` itself; with a `grad_scaler` it receives the scaled loss.
+
+    Attributes:
+        skipped: Whether the scaler kept the last call from stepping.
+        accumulation_steps: As given.
+    """
+
+    def __init__(
+        self,
+        batch_loss: BatchLoss,
+        optimizer: Optimizer,
+        *,
+        grad_scaler: torch.amp.GradScaler | None = None,
+        accumulation_steps: int = 1,
+        max_grad_norm: float | None = None,
+        backward: Callable[[Tensor], Any] | None = None,
+    ) -> None:
+        """Keep the parts; nothing is run."""
+        self.skipped = False
+        self.accumulation_steps = accumulation_steps
+        self._batch_loss = batch_loss
+        self._optimizer = optimizer
+        self._scaler = grad_scaler
+        self._max_grad_norm = max_grad_norm
+        self._backward = backward
+        # Held from the start: after a fault in the middle of a step FSDP2 would enumerate other parameters.
+        self._parameters = [p for p in batch_loss.model.parameters() if p.requires_grad]
+        self._closure = needs_closure(optimizer)
+
+    def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
+        """Take one optimizer step.
+
+        Args:
+            micro_batches: As many batches as `accumulation_steps` says.
+
+        Returns:
+            The mean loss before the step, detached; under a closure optimizer its first closure call's.
+        """
+        batches = [move(batch, self._batch_loss.device) for batch in micro_batches]
+        if self._closure:
+            return self._step_with_closure(batches)
+        self._optimizer.zero_grad()
+        loss = self._accumulate(batches)
+        if self._scaler is None:
+            self._clip()
+            self._optimizer.step()
+        else:
+            self._step_scaled(self._scaler)
+        return loss
+
+    def _accumulate(self, batches: Sequence[Any]) -> Tensor:
+        total: Tensor | None = None
+        for batch in batches:
+            loss = self._batch_loss(batch)
+            if not loss.requires_grad:
+                raise ArgumentError(
+                    "The loss must depend on trainable parameters, got a loss without a gradient; "
+                    "it was detached, computed under torch.no_grad(), or turned into a number on the way."
+                )
+            share = loss.detach() / len(batches) if len(batches) > 1 else loss.detach()
+            total = share if total is None else total + share
+            self._propagate(loss, len(batches))
+        assert total is not None  # accumulation_steps >= 1
+        return total
+
+    def _propagate(self, loss: Tensor, count: int) -> None:
+        if self._backward is None and count > 1:
+            loss = loss / count
+        if self._scaler is not None:
+            loss = self._scaler.scale(loss)
+        if self._backward is None:
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        else:
+            self._backward(loss)
+
+    def _clip(self) -> None:
+        if self._max_grad_norm is None:
+            return
+        if any(p.grad is not None and p.grad.is_sparse for p in self._parameters):
+            raise ArgumentError(
+                f"LRFinder(max_grad_norm={self._max_grad_norm}) cannot clip sparse gradients, which torch has no norm "
+                "for; use Embedding(sparse=False), or leave max_grad_norm out."
+            )
+        nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+
+    def _step_scaled(self, scaler: torch.amp.GradScaler) -> None:
+        if self._max_grad_norm is not None:
+            scaler.unscale_(self._optimizer)
+            self._clip()
+        # Reads the scale from the device, as the scaler itself reads whether a gradient overflowed.
+        before = scaler.get_scale()
+        scaler.step(self._optimizer)
+        scaler.update()
+        self.skipped = scaler.get_scale() < before
+
+    def _step_with_closure(self, batches: Sequence[Any]) -> Tensor:
+        first: list[Tensor] = []
+
+        def closure() -> Tensor:
+            self._optimizer.zero_grad()
+            loss = self._accumulate(batches)
+            self._clip()
+            first.append(loss)
+            return loss
+
+        self._optimizer.step(closure)  # type: ignore[arg-type]  # typed for float closures, used with tensors
+        return first[0]
+
+
+class UserStep:
+    """The user's own forward, backward and optimizer step.
+
+    Args:
+        step: `step(batch) -> loss`; the loss may be detached, or a number.
+        device: Where the batch is moved for it.
+
+    Attributes:
+        skipped: Always False: what the user's own scaler does is not seen.
+        accumulation_steps: Always 1: it is the user's own business.
+    """
+
+    def __init__(self, step: Callable[[Any], Any], device: torch.device) -> None:
+        """Keep the callable; nothing is run."""
+        self.skipped = False
+        self.accumulation_steps = 1
+        self._step = step
+        self._device = device
+
+    def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
+        """Let the user's step train on one batch.
+
+        Args:
+            micro_batches: One batch.
+
+        Returns:
+            The loss that it returned, detached.
+        """
+        loss = self._step(move(micro_batches[0], self._device))
+        if isinstance(loss, (int, float)) and not isinstance(loss, bool):
+            return torch.tensor(float(loss), dtype=torch.float64)
+        return _scalar(loss, "step(batch)").detach()
+
+
+class Validation:
+    """The mean loss on a fixed set of batches, in eval mode, with the training flags put back after it.
+
+    Args:
+        batch_loss: How a batch becomes a loss.
+        batches: The batches, kept on the device.
+    """
+
+    def __init__(self, batch_loss: BatchLoss, batches: Sequence[Any]) -> None:
+        """Move the batches to the device."""
+        self._batch_loss = batch_loss
+        self._batches = [move(batch, batch_loss.device) for batch in batches]
+
+    def __call__(self) -> Tensor:
+        """Return the mean loss over the batches, as a scalar on the device.
+
+        Returns:
+            The mean over batches of the batches' losses.
+        """
+        training = [module for module in self._batch_loss.model.modules() if module.training]
+        self._batch_loss.model.eval()
+        try:
+            with torch.no_grad():
+                return torch.stack([self._batch_loss(batch).float() for batch in self._batches]).mean()
+        finally:
+            for module in training:
+                module.training = True
