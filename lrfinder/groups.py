@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +12,17 @@ from torch.optim import Optimizer
 
 from .errors import ArgumentError
 
-__all__ = ["RateWriter", "group_lrs", "ratios", "reference_index", "separate_lrs", "set_lrs", "write_lrs"]
+__all__ = [
+    "RateWriter",
+    "group_lrs",
+    "kept_on_error",
+    "ratios",
+    "reference_index",
+    "separate_lrs",
+    "set_lrs",
+    "start_afresh",
+    "write_lrs",
+]
 
 
 def reference_index(optimizer: Optimizer) -> int:
@@ -148,6 +159,58 @@ def separate_lrs(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor) and uses[id(group["lr"])] > 1:
             group["lr"] = group["lr"].detach().clone()
+
+
+def start_afresh(optimizer: Optimizer, lrs: Sequence[float]) -> None:
+    """Give each group its rate as `lr` and as `initial_lr`, a tensor of its own, and no trace of an earlier scheduler.
+
+    A scheduler of torch sets `initial_lr` only where there is none, so that a second one would start from the first
+    one's rate. A momentum (or Adam's first beta) that was cycled stands wherever the cycle was left: the optimizer's
+    default is put back.
+
+    Args:
+        optimizer: The optimizer.
+        lrs: One rate per group.
+
+    Example:
+        >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
+        >>> scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=10)
+        >>> start_afresh(optimizer, [0.5])
+        >>> [optimizer.param_groups[0][key] for key in ("lr", "initial_lr", "momentum")]
+        [0.5, 0.5, 0.9]
+    """
+    separate_lrs(optimizer)
+    set_lrs(optimizer, lrs)
+    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+        if "max_momentum" in group and "betas" in group:
+            group["betas"] = (optimizer.defaults["betas"][0], *group["betas"][1:])
+        elif "max_momentum" in group:
+            group["momentum"] = optimizer.defaults["momentum"]
+        for key in ("base_momentum", "max_momentum", "max_lr", "min_lr"):
+            group.pop(key, None)
+        group["initial_lr"] = lr
+
+
+@contextmanager
+def kept_on_error(optimizer: Optimizer) -> Iterator[None]:
+    """Put the parameter groups back as they were, tensor rates and their values included, if the block raises.
+
+    Args:
+        optimizer: The optimizer whose groups the block changes.
+
+    Yields:
+        Nothing.
+    """
+    before = [dict(group) for group in optimizer.param_groups]
+    lrs = [lr.item() if isinstance(lr, Tensor) else lr for lr in (group["lr"] for group in before)]
+    try:
+        yield
+    except BaseException:
+        for group, entries in zip(optimizer.param_groups, before, strict=True):
+            group.clear()
+            group.update(entries)
+        set_lrs(optimizer, lrs)
+        raise
 
 
 class RateWriter:

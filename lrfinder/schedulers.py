@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from .errors import ArgumentError
-from .groups import group_lrs, separate_lrs, set_lrs, write_lrs
+from .groups import group_lrs, kept_on_error, set_lrs, start_afresh, write_lrs
 
 __all__ = ["SCHEDULES", "make_scheduler"]
 
@@ -144,7 +143,8 @@ def make_scheduler(
         optimizer: The optimizer to schedule.
         name: One of `SCHEDULES`.
         total_steps: How many times `scheduler.step()` will be called, the warm-up included. It is the one name for a
-            schedule's length, in place of torch's `T_max`, `total_iters`, `epochs`. `plateau` and `lambda` have none.
+            schedule's length, in place of torch's `T_max`, `total_iters`, `epochs`. `plateau` and `lambda` have none
+            and ignore it.
         warmup_steps: How many steps are taken below the schedule's first rate before it starts.
         **kwargs: The other keywords of the class in torch. `base_lr` is per group as `rate_or_rates` is.
 
@@ -184,8 +184,8 @@ def make_scheduler(
         starts = tops
     if name in {"one_cycle", "cyclic"}:
         keywords["max_lr"] = tops
-    with _unchanged_on_error(name, optimizer):
-        _start_afresh(optimizer, starts)
+    with kept_on_error(optimizer), _torch_errors(name):
+        start_afresh(optimizer, starts)
         if name in {"one_cycle", "cyclic"}:
             keywords |= _momentum_keywords(name, optimizer, keywords)
         scheduler = schedule.factory(optimizer, **keywords)
@@ -274,10 +274,15 @@ def _checked(name: str, given: dict[str, Any]) -> dict[str, Any]:
 def _complete(name: str, given: dict[str, Any], steps: int | None) -> dict[str, Any]:
     schedule = _SCHEDULES[name]
     keywords = {**schedule.preset, **given}
+    if name == "lambda" and "lr_lambda" not in given:
+        raise ArgumentError(
+            "make_scheduler('lambda') needs lr_lambda=..., a function from the number of steps to the rate's factor (or "
+            "a list of them, one per group), got none."
+        )
     if not schedule.derived.keys() & given.keys():
         if steps is not None:
             keywords |= {keyword: rule(steps) for keyword, rule in schedule.derived.items()}
-        elif schedule.needs_length:
+        elif schedule.derived and schedule.needs_length:
             others = [keyword for keyword in schedule.derived if keyword not in schedule.lengths]
             raise ArgumentError(
                 f"make_scheduler({name!r}) needs {' or '.join(['total_steps', *others])}, got neither; pass "
@@ -287,40 +292,16 @@ def _complete(name: str, given: dict[str, Any], steps: int | None) -> dict[str, 
 
 
 @contextmanager
-def _unchanged_on_error(name: str, optimizer: Optimizer) -> Iterator[None]:
-    # What torch refuses, it refuses in the middle of its changes to the groups.
-    groups = optimizer.param_groups
-    before = [(dict(group), group["lr"].clone() if isinstance(group["lr"], Tensor) else None) for group in groups]
+def _torch_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except BaseException as error:
-        for group, (entries, value) in zip(groups, before, strict=True):
-            group.clear()
-            group.update(entries)
-            if value is not None:
-                group["lr"].detach().copy_(value)
-        if isinstance(error, (TypeError, ValueError, ZeroDivisionError)) and not isinstance(error, ArgumentError):
-            torch_name = _SCHEDULES[name].factory.__name__
-            raise ArgumentError(
-                f"make_scheduler({name!r}): torch's {torch_name} refuses these arguments ({error}); its documentation "
-                "says what it takes."
-            ) from error
+    except ArgumentError:
         raise
-
-
-def _start_afresh(optimizer: Optimizer, lrs: list[float]) -> None:
-    # Torch sets `initial_lr` only where there is none.
-    separate_lrs(optimizer)
-    set_lrs(optimizer, lrs)
-    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-        if "max_momentum" in group:  # cycled: what it is now is where the cycle stood, not what the user chose
-            if "betas" in group:
-                group["betas"] = (optimizer.defaults["betas"][0], *group["betas"][1:])
-            else:
-                group["momentum"] = optimizer.defaults["momentum"]
-        for key in ("base_momentum", "max_momentum", "max_lr", "min_lr"):
-            group.pop(key, None)
-        group["initial_lr"] = lr
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ArgumentError(
+            f"make_scheduler({name!r}): torch's {_SCHEDULES[name].factory.__name__} refuses these arguments ({error}); "
+            "its documentation says what it takes."
+        ) from error
 
 
 def _momentum_keywords(name: str, optimizer: Optimizer, given: dict[str, Any]) -> dict[str, Any]:
@@ -351,6 +332,6 @@ def _after_warmup(scheduler: LRScheduler, optimizer: Optimizer, warmup_steps: in
     chain = lr_scheduler.SequentialLR(optimizer, [warmup, scheduler], milestones=[warmup_steps])
     firsts = [float(group["lr"]) for group in optimizer.param_groups]
     for group, holder in zip(optimizer.param_groups, holders, strict=True):
-        group["lr"] = holder  # torch before 2.9 replaces a tensor by a float here
+        group["lr"] = holder  # older torch replaces a tensor by a float here
     set_lrs(optimizer, firsts)
     return chain

@@ -1,6 +1,7 @@
 import copy
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -292,7 +293,7 @@ def test_cycle_momentum_false_is_obeyed(kind):
 def test_cycling_a_momentum_that_is_not_there_is_refused(kind, name):
     _, optimizer = two_groups(kind)
     before = [dict(group) for group in optimizer.param_groups]
-    with pytest.raises(ArgumentError, match=r"cycle_momentum=True\) needs an optimizer with a momentum .* leave .* out"):
+    with pytest.raises(ArgumentError, match=r"cycle_momentum=True\) needs .* with a momentum .* leave .* out"):
         make_scheduler(TOP, optimizer, name, total_steps=TOTAL, cycle_momentum=True)
     assert optimizer.param_groups == before
 
@@ -397,12 +398,8 @@ def test_a_copy_for_a_preview_leaves_the_original_alone(name, warmup, kind):
     _, optimizer = two_groups(kind, tensor=True)
     scheduler = make_scheduler(TOP, optimizer, name, total_steps=TOTAL, warmup_steps=warmup, **KEYWORDS.get(name, {}))
     before, state = copy.deepcopy(optimizer.param_groups), repr(scheduler.state_dict())
-    stand_in = copy.copy(optimizer)  # the parameters and their state stay out of the copy
-    stand_in.param_groups = [
-        {**copy.deepcopy({key: value for key, value in group.items() if key != "params"}), "params": []}
-        for group in optimizer.param_groups
-    ]
-    stand_in._opt_called = True
+    groups = [copy.deepcopy({**group, "params": []}) for group in optimizer.param_groups]
+    stand_in = SimpleNamespace(param_groups=groups, step=optimizer.step, _opt_called=True)
     preview = copy.deepcopy(scheduler, {id(optimizer): stand_in})
     rates = [rates_of(stand_in)]
     for _ in range(TOTAL):
@@ -431,10 +428,6 @@ def test_asgd_takes_its_next_step_at_the_first_rate():
 # Bad input, which changes nothing
 
 
-def lacks_a_keyword(name):
-    return {} if name in {"plateau", "constant", "cyclic"} else KEYWORDS.get(name, {})
-
-
 BAD = [
     ({"rate_or_rates": 0.0}, r"rate_or_rates=.*must be positive and finite, got 0\.0; pass"),
     ({"rate_or_rates": -1.0}, r"rate_or_rates=.*must be positive and finite, got -1\.0"),
@@ -455,7 +448,7 @@ BAD = [
     ({"name": "multi_step", "total_steps": None}, r"'multi_step'\) needs total_steps or milestones"),
     ({"name": "exponential", "total_steps": None}, r"'exponential'\) needs total_steps or gamma"),
     ({"name": "cosine_warm_restarts", "total_steps": None}, r"needs total_steps or T_0"),
-    ({"name": "lambda"}, r"'lambda'\) needs lr_lambda"),
+    ({"name": "lambda"}, r"'lambda'\) needs lr_lambda=\.\.\., a function .*got none"),
     ({"total_steps": 0}, r"total_steps=.*must be a whole number from 1 up, got 0"),
     ({"total_steps": 10.0}, r"total_steps=.*must be a whole number from 1 up, got 10\.0"),
     ({"name": "cosine", "warmup_steps": -1}, r"warmup_steps=.*must be a whole number from 0 up, got -1"),
