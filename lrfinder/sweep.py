@@ -115,7 +115,7 @@ class StopRule:
     """
 
     patience: int = 3
-    patience_share: float = 0.05
+    patience_share: float = 0.15
     return_share: float = 0.5
     noise_factor: float = 6.0
     warmup: int = 5
@@ -301,7 +301,7 @@ class Sweep:
 
     def exhaust(self) -> None:
         """Note that the data ended; steps that were asked for before may still be told."""
-        if not self.done and (self._next < len(self._grid)):
+        if not self.done:
             self._stop_reason = StopReason.EXHAUSTED
 
     def finish(self) -> None:

@@ -1,0 +1,158 @@
+"""What a curve shows, whatever the loss's scale and offset: its noise, its fall, and where it rises for good.
+
+Rules read these features; none of them is advice.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from lrfinder.curve import Context, Curve
+from lrfinder.sweep import Floats, StopReason
+
+__all__ = ["bottom", "divergence_lr", "fall", "falls", "noise", "plateau", "unit"]
+
+ABOVE_NOISE = 4.0
+"""A rise counts when it exceeds so many standard deviations of a single loss ..."""
+
+ABOVE_FALL = 0.1
+"""... and takes back this share of the fall."""
+
+SUSTAINED_SHARE = 0.03
+"""A rise at the end of a sweep that wasn't stopped has to last for this share of the points, and for three."""
+
+CLEAR_FALL = 4.0
+"""A fall counts when two averages of losses differ by so many standard errors."""
+
+FIRST_STEPS = 5
+"""So many steps of a rise tell how fast it grew at first."""
+
+UNSTABLE_STEPS = 4
+UNSTABLE_GROWTH = 1.2
+UNSTABLE_AGREEMENT = 0.05
+"""A linear instability: at least so many steps in a row, each with this growth, that agree on where it began."""
+
+
+def unit(curve: Curve) -> tuple[Floats, Floats]:
+    """Return losses and smoothed losses divided by their largest size, so that no difference overflows."""
+    scale = max(np.max(np.abs(curve.losses), initial=0.0), np.max(np.abs(curve.smoothed), initial=0.0))
+    return (curve.losses / scale, curve.smoothed / scale) if scale > 0 else (curve.losses, curve.smoothed)
+
+
+def bottom(curve: Curve) -> int:
+    """Return the point with the lowest smoothed loss."""
+    return int(np.argmin(curve.smoothed))
+
+
+def plateau(curve: Curve) -> float:
+    """Return the level at which the sweep starts, in the units of `unit`."""
+    return float(np.median(unit(curve)[1][: max(3, len(curve) // 20)]))
+
+
+def fall(curve: Curve) -> float:
+    """Return how far the smoothed loss falls from its plateau, in the units of `unit`."""
+    return max(plateau(curve) - float(unit(curve)[1].min()), 0.0)
+
+
+def noise(curve: Curve) -> float:
+    """Return the standard deviation of a single loss before the final rise, in the units of `unit`.
+
+    Successive differences lose the trend; the mean of their sizes is 2 / sqrt(pi) standard deviations.
+    """
+    losses = unit(curve)[0][: max(_rise(curve), 3)]
+    return float(np.mean(np.abs(np.diff(losses)))) * math.sqrt(math.pi) / 2
+
+
+def falls(curve: Curve) -> bool:
+    """Return whether the loss falls clearly: its average about the bottom is below that of the first points."""
+    losses = unit(curve)[0]
+    width = max(3, len(losses) // 10)
+    at = min(max(bottom(curve) - width // 2, 0), len(losses) - width)
+    drop = np.median(losses[:width]) - np.median(losses[at : at + width])
+    return bool(drop > CLEAR_FALL * noise(curve) * math.sqrt(2 / width))
+
+
+def divergence_lr(curve: Curve, context: Context) -> float | None:
+    """Return the rate from which the loss rose for good, or None where it did not.
+
+    A rise shows above the noise several steps after it began. Two things lead back to its foot.
+
+    For a quadratic loss of curvature lambda, SGD with momentum beta multiplies the distance from the minimum by -s at
+    each step, where rate * lambda = 1 + beta + s + beta / s. So a step that multiplies the loss's excess by s^2 tells
+    where the instability began, at s = 1 (and there rate * lambda = 2 (1 + beta), the bound of stability):
+
+        foot = rate * 2 (1 + beta) / (1 + beta + s + beta / s)
+
+    Where several steps in a row agree on it, that is the answer. Elsewhere the first steps of the rise give it, between
+    the lowest point and the first one that is clearly above; a slow rise is hardly corrected.
+
+    Args:
+        curve: The measured sweep, of at least one point.
+        context: What is known of the training; the momentum and whether losses follow their step matter here.
+
+    Returns:
+        The learning rate, or None.
+
+    Source:
+        The bound and the growth are those of the heavy-ball iteration (B. T. Polyak, 1964, "Some methods of speeding up
+        the convergence of iteration methods").
+    """
+    first = _rise(curve)
+    if first >= len(curve):
+        stopped = curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE}
+        return float(curve.lrs[-1]) if stopped and len(curve) else None
+    losses, smoothed = unit(curve)
+    excess = np.maximum(losses[first:] - smoothed.min(), _least_rise(curve))
+    step = 1 if context.val else 0  # the rate that turned one loss into the next
+    rates = curve.lrs[first + step : first + step + len(excess) - 1]
+    growth = np.exp(np.clip(0.5 * np.diff(np.log(excess)), 0.0, 50.0))
+    beta = context.momentum
+    feet = rates * 2 * (1 + beta) / (1 + beta + growth + beta / growth)
+    agreed = _agreed(feet, growth)
+    if agreed is not None:
+        return agreed
+    lowest, highest = curve.lrs[bottom(curve)], curve.lrs[first]
+    return float(np.clip(np.median(feet[:FIRST_STEPS]), lowest, highest)) if len(feet) else float(highest)
+
+
+def _agreed(feet: Floats, growth: Floats) -> float | None:
+    """Return the median foot of the longest run of steps with growth that agree on it."""
+    together = (growth[1:] > UNSTABLE_GROWTH) & (growth[:-1] > UNSTABLE_GROWTH)
+    together &= np.abs(np.diff(np.log(feet))) < UNSTABLE_AGREEMENT
+    start, stop = _longest_run(together)
+    if stop - start + 1 < UNSTABLE_STEPS:
+        return None
+    run = feet[start : stop + 1]
+    # Neighbours may agree and still drift together with the rate: that is no instability with one beginning.
+    return float(np.median(run)) if run.max() < (1 + 2 * UNSTABLE_AGREEMENT) * run.min() else None
+
+
+def _longest_run(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Return start and stop of the longest run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    if not len(edges):
+        return 0, 0
+    starts, stops = edges[::2], edges[1::2]
+    longest = int(np.argmax(stops - starts))
+    return int(starts[longest]), int(stops[longest])
+
+
+def _least_rise(curve: Curve) -> float:
+    steps = np.diff(unit(curve)[0])
+    spread = 1.4826 * np.median(np.abs(steps - np.median(steps))) / math.sqrt(2)  # deaf to the rise itself
+    return float(max(ABOVE_NOISE * spread, ABOVE_FALL * fall(curve)))
+
+
+def _rise(curve: Curve) -> int:
+    """Return the first point of the final rise, T where there is none."""
+    if len(curve) < 3:
+        return len(curve)
+    losses, smoothed = unit(curve)
+    level = losses.copy()  # of three neighbours the median: one noisy batch neither ends nor makes a rise
+    level[1:-1] = np.median([losses[:-2], losses[1:-1], losses[2:]], axis=0)
+    low = np.flatnonzero(level <= smoothed.min() + _least_rise(curve))
+    first = int(low[-1]) + 1 if len(low) else 0
+    stopped = curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE}
+    lasts = len(level) - first >= max(3, SUSTAINED_SHARE * len(level))
+    return first if stopped or lasts else len(level)
