@@ -13,7 +13,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from .errors import ArgumentError
-from .groups import group_lrs, kept_on_error, set_lrs, start_afresh, write_lrs
+from .groups import group_lrs, kept_on_error, ratios, set_lrs, start_afresh, write_lrs
 
 __all__ = ["SCHEDULES", "make_scheduler"]
 
@@ -139,7 +139,7 @@ def make_scheduler(
 
     Args:
         rate_or_rates: The top rate. One number is the rate of the largest parameter group, and the others keep their
-            ratios to it; a sequence has one rate per group.
+            ratios to it; a sequence has one rate per group, 0 only for a group whose rate is 0 already.
         optimizer: The optimizer to schedule.
         name: One of `SCHEDULES`.
         total_steps: How many times `scheduler.step()` will be called, the warm-up included. It is the one name for a
@@ -176,6 +176,7 @@ def make_scheduler(
         raise ArgumentError(f"make_scheduler(name=...) must be one of {', '.join(SCHEDULES)}, got {name!r}.")
     schedule = _SCHEDULES[name]
     tops = _group_rates("rate_or_rates", rate_or_rates, optimizer)
+    warmup_steps = _count("warmup_steps", warmup_steps, least=0)
     steps = _steps_after_warmup(name, total_steps, warmup_steps)
     keywords = _complete(name, _checked(name, kwargs), steps)
     if name == "cyclic":
@@ -203,20 +204,19 @@ def _group_rates(argument: str, given: float | Sequence[float], optimizer: Optim
             f"make_scheduler({argument}=...) must be a number or a sequence of numbers, got {given!r}; "
             "of a Suggestion, pass its `lr`."
         ) from None
-    if not (np.isfinite(rates) & (rates > 0)).all():
-        raise ArgumentError(
-            f"make_scheduler({argument}=...) must be positive and finite, got {given!r}; pass the rate that the range "
-            "test suggests."
-        )
-    if rates.ndim == 0:
-        return group_lrs(optimizer, float(rates))
     groups = len(optimizer.param_groups)
-    if rates.shape != (groups,):
+    if rates.ndim and rates.shape != (groups,):
         raise ArgumentError(
             f"make_scheduler({argument}=...) must hold one rate per parameter group, {groups} here, got {given!r}; "
             "pass one number to keep the groups' ratios."
         )
-    return [float(rate) for rate in rates]
+    may_be_zero = np.equal(ratios(optimizer), 0) if rates.ndim else False  # a group that is held still stays so
+    if not (np.isfinite(rates) & ((rates > 0) | ((rates == 0) & may_be_zero))).all():
+        raise ArgumentError(
+            f"make_scheduler({argument}=...) must be positive and finite, got {given!r}; pass the rate that the range "
+            "test suggests."
+        )
+    return [float(rate) for rate in rates] if rates.ndim else group_lrs(optimizer, float(rates))
 
 
 def _base_rates(given: float | Sequence[float] | None, tops: list[float], optimizer: Optimizer) -> list[float]:
@@ -230,13 +230,12 @@ def _base_rates(given: float | Sequence[float] | None, tops: list[float], optimi
 
 
 def _steps_after_warmup(name: str, total_steps: int | None, warmup_steps: int) -> int | None:
-    warmup = _count("warmup_steps", warmup_steps, least=0)
     reason = _SCHEDULES[name].no_warmup
-    if warmup and reason:
+    if warmup_steps and reason:
         raise ArgumentError(f"make_scheduler({name!r}, warmup_steps=...) must be 0, got {warmup_steps}: {reason}.")
     if total_steps is None:
         return None
-    steps = _count("total_steps", total_steps, least=1) - warmup
+    steps = _count("total_steps", total_steps, least=1) - warmup_steps
     if steps < 1:
         raise ArgumentError(
             f"make_scheduler(total_steps=...) must exceed {warmup_steps=}, which it includes, got {total_steps}; "
@@ -276,8 +275,8 @@ def _complete(name: str, given: dict[str, Any], steps: int | None) -> dict[str, 
     keywords = {**schedule.preset, **given}
     if name == "lambda" and "lr_lambda" not in given:
         raise ArgumentError(
-            "make_scheduler('lambda') needs lr_lambda=..., a function from the number of steps to the rate's factor (or "
-            "a list of them, one per group), got none."
+            "make_scheduler('lambda') needs lr_lambda=..., a function from the number of steps to a factor (or "
+            "a list with one per group), got none."
         )
     if not schedule.derived.keys() & given.keys():
         if steps is not None:

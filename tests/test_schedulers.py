@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -179,6 +181,17 @@ def test_single_numbers_of_several_kinds(rate):
     _, optimizer = two_groups("sgd")
     make_scheduler(rate, optimizer, "constant")
     assert rates_of(optimizer) == pytest.approx([0.01, 0.001])
+
+
+@pytest.mark.parametrize("as_sequence", [False, True])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_group_held_at_zero_stays_there(name, as_sequence):
+    model, optimizer = two_groups("sgd")
+    optimizer.param_groups[1]["lr"] = 0.0
+    rate = [TOP, 0.0] if as_sequence else TOP
+    scheduler = make_scheduler(rate, optimizer, name, total_steps=TOTAL, **KEYWORDS.get(name, {}))
+    rates, _ = train(model, optimizer, scheduler, TOTAL)
+    assert rates.max(axis=0) == pytest.approx([TOP, 0.0])
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -364,6 +377,26 @@ def test_whole_numbers_of_several_kinds(total):
     assert make_scheduler(TOP, optimizer, total_steps=total).total_steps == 10
 
 
+@settings(max_examples=60, deadline=None)
+@given(name=st.sampled_from(SCHEDULES), total=st.integers(2, 40), data=st.data())
+def test_no_schedule_of_any_length_exceeds_its_top_or_goes_below_zero(name, total, data):
+    warmup = 0 if name in REFUSES_WARMUP else data.draw(st.integers(0, total - 1))
+    _, optimizer = two_groups("adam")
+    scheduler = make_scheduler(
+        TOP, optimizer, name, total_steps=total, warmup_steps=warmup, **KEYWORDS.get(name, {})
+    )
+    optimizer.step()  # without gradients: it only counts as one
+    rates = []
+    for _ in range(total):
+        rates.append(rates_of(optimizer))
+        scheduler.step(*[1.0] * (name == "plateau"))
+    body, head = np.array([*rates, rates_of(optimizer)]).T
+    assert body.max() <= TOP * (1 + 1e-9)
+    assert body.min() >= -1e-12
+    np.testing.assert_allclose(head, body * RATIO, atol=1e-12)
+    assert (np.diff(body[: warmup + 1]) > 0).all()
+
+
 # State
 
 
@@ -432,6 +465,7 @@ BAD = [
     ({"rate_or_rates": 0.0}, r"rate_or_rates=.*must be positive and finite, got 0\.0; pass"),
     ({"rate_or_rates": -1.0}, r"rate_or_rates=.*must be positive and finite, got -1\.0"),
     ({"rate_or_rates": math.nan}, r"rate_or_rates=.*must be positive and finite, got nan"),
+    ({"rate_or_rates": [0.1, 0.0]}, r"rate_or_rates=.*must be positive and finite, got \[0\.1, 0\.0\]"),
     ({"rate_or_rates": [0.1, math.inf]}, r"rate_or_rates=.*must be positive and finite, got \[0\.1, inf\]"),
     ({"rate_or_rates": [0.1]}, r"rate_or_rates=.*one rate per parameter group, 2 here, got \[0\.1\]; pass one number"),
     ({"rate_or_rates": [0.1] * 3}, r"rate_or_rates=.*one rate per parameter group, 2 here"),
