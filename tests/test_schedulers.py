@@ -222,6 +222,21 @@ def test_capturable_adamw(name, device):
     assert all(group["lr"] is holder for group, holder in zip(optimizer.param_groups, holders, strict=True))
 
 
+def test_a_chain_that_replaces_tensors_by_floats_does_not_get_through(monkeypatch):
+    class OlderSequentialLR(lr_scheduler.SequentialLR):
+        def __init__(self, optimizer, *args, **kwargs):
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"]
+            super().__init__(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(lr_scheduler, "SequentialLR", OlderSequentialLR)
+    _, optimizer = two_groups("adam", tensor=True)
+    holders = [group["lr"] for group in optimizer.param_groups]
+    make_scheduler(TOP, optimizer, "cosine", total_steps=TOTAL, warmup_steps=WARMUP)
+    assert all(group["lr"] is holder for group, holder in zip(optimizer.param_groups, holders, strict=True))
+    assert rates_of(optimizer) == pytest.approx([TOP / (WARMUP + 1), TOP * RATIO / (WARMUP + 1)])
+
+
 # What an earlier scheduler leaves
 
 
