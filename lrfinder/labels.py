@@ -11,25 +11,48 @@ from lrfinder.sweep import Floats
 if TYPE_CHECKING:  # only plotting.py loads matplotlib; here its objects are used
     from matplotlib.axes import Axes
 
-__all__ = ["annotate", "dense", "place"]
+__all__ = ["annotate", "dense", "place", "power_of_ten"]
 
 # The sides of its anchor on which a label may stand, best first (radians, counter-clockwise from the right).
 SIDES = np.deg2rad([90, 270, 45, 135, 315, 225, 0, 180, 70, 110, 290, 250])
 # What a point of distance from the anchor costs, and a point outside the bounds or inside another label's box.
-DISTANCE_COST, OVERLAP_COST = 0.15, 50.0
+DISTANCE_COST, OVERLAP_COST = 0.4, 50.0
 # The distances from its anchor that a label tries.
-CLEARANCES = (8.0, 16.0, 28.0, 44.0)
+CLEARANCES = (8.0, 14.0, 22.0, 32.0, 44.0)
+
+# A marker's footprint, in units of its radius: its middle, corners and sides, to weigh as much as a line of some length.
+MARKER = np.repeat([[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1)], 6, axis=0)
 
 
-def annotate(ax: "Axes", at: ArrayLike, texts: Sequence[str], *, lines: Sequence[Any], **style: Any) -> list[Any]:
+def power_of_ten(number: float) -> str:
+    r"""Return a positive number in TeX, its factor left out where it is 1.
+
+    Args:
+        number: The number.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> print(power_of_ten(1e-3), power_of_ten(2.5e-4))
+        $10^{-3}$ $2.5{\times}10^{-4}$
+    """
+    mantissa, exponent = f"{number:.3e}".split("e")
+    factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g}{{\times}}"
+    return f"${factor}10^{{{int(exponent)}}}$"
+
+
+def annotate(
+    ax: "Axes", at: ArrayLike, texts: Sequence[str], styles: Sequence[dict[str, Any]], *, lines: Sequence[Any]
+) -> list[Any]:
     """Write a text beside each point. A text that found room only farther off is tied to its point by a thin line.
 
     Args:
         ax: Where to write; its limits and size should be final.
         at: The points in data coordinates, shape (M, 2); the first chooses its place first.
         texts: A text for each.
+        styles: The properties of each text, its colour among them.
         lines: The `Line2D` artists that should stay visible; markers weigh more than lines, faint lines less.
-        style: Properties of all texts.
 
     Returns:
         The annotations.
@@ -37,7 +60,7 @@ def annotate(ax: "Axes", at: ArrayLike, texts: Sequence[str], *, lines: Sequence
     figure, points = ax.figure, 72 / ax.figure.dpi
     anchors = ax.transData.transform(np.asarray(at, dtype=float).reshape(-1, 2)) * points
     sizes = []
-    for text in texts:
+    for text, style in zip(texts, styles, strict=True):
         probe = ax.text(0.5, 0.5, text, transform=ax.transAxes, **style)
         sizes.append(np.ptp(probe.get_window_extent().get_points(), axis=0) * points)
         probe.remove()
@@ -46,9 +69,9 @@ def annotate(ax: "Axes", at: ArrayLike, texts: Sequence[str], *, lines: Sequence
     taken = [np.ravel(legend.get_window_extent().get_points()) * points] if legend else ()
     boxes = place(anchors, sizes, obstacles, np.ravel(ax.bbox.get_points()) * points, taken=taken)
     written = []
-    for point, text, anchor, box in zip(np.asarray(at), texts, anchors, boxes, strict=True):
+    for point, text, style, anchor, box in zip(np.asarray(at), texts, styles, anchors, boxes, strict=True):
         distance = np.hypot(*np.maximum(np.maximum(box[:2] - anchor, anchor - box[2:]), 0))
-        tie = {"arrowstyle": "-", "lw": 0.5, "color": style.get("color"), "shrinkA": 1, "shrinkB": 5, "alpha": 0.6}
+        tie = {"arrowstyle": "-", "lw": 0.5, "color": style["color"], "shrinkA": 1, "shrinkB": 5, "alpha": 0.6}
         written.append(
             ax.annotate(
                 text,
@@ -71,7 +94,8 @@ def _footprint(line: Any) -> Floats:
     low, high = line.axes.bbox.get_points()
     corners = corners[np.isfinite(corners).all(axis=1)].clip(low - 50, high + 50)
     if line.get_linestyle() == "None":
-        return np.repeat(corners, 30, axis=0)
+        radius = line.get_markersize() / 2 * line.axes.figure.dpi / 72
+        return np.concatenate([corners + radius * offset for offset in MARKER])
     return dense(corners, spacing=2.0 if (line.get_alpha() or 1) > 0.5 else 8.0)
 
 
@@ -110,7 +134,8 @@ def place(
     """Choose a box for each label, near its anchor, over as little as possible. Earlier labels choose first.
 
     Every label tries each side at each clearance and takes the place of least cost: the obstacles it covers, plus the
-    area (as a length) that it shares with other labels or has outside the bounds, plus a little for distance.
+    area (as a length) that it shares with other labels or has outside the bounds, plus a little for distance. Nor
+    should the line from anchor to label cross another label.
 
     Args:
         anchors: The points that the labels belong to, shape (M, 2), in points.
@@ -135,8 +160,10 @@ def place(
         centres = anchor + direction * (size / 2 + reach[:, None])
         boxes = np.hstack([centres - size / 2, centres + size / 2])
         cost = DISTANCE_COST * reach + _covered(boxes, points) + OVERLAP_COST * _outside(boxes, np.asarray(bounds))
+        ties = anchor + np.linspace(0, 1, 9)[:, None, None] * (np.clip(anchor, boxes[:, :2], boxes[:, 2:]) - anchor)
         for other in occupied:
-            cost += OVERLAP_COST * _shared(boxes, other)
+            crossed = ((ties > other[:2]) & (ties < other[2:])).all(axis=2).sum(axis=0)
+            cost += OVERLAP_COST * (_shared(boxes, other) + crossed)
         occupied.append(boxes[np.argmin(cost)].round(9))
     return np.array(occupied[len(occupied) - len(np.asarray(anchors)) :]).reshape(-1, 4)
 

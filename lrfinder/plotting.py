@@ -1,6 +1,7 @@
 """Every picture: the measured curve with its suggestions, and the preview of a schedule."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,15 +13,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lrfinder.curve import Curve
-from lrfinder.errors import ArgumentError
-from lrfinder.labels import annotate
-from lrfinder.preview import Preview, preview
-from lrfinder.suggest import RULES, Suggestion
+from lrfinder.labels import annotate, power_of_ten
+from lrfinder.preview import preview
+from lrfinder.suggest import Suggestion
 from lrfinder.sweep import Floats
-from lrfinder.view import Probes, diverged_from, is_linear, loss_at, loss_limits, probe_arrays, thin
+from lrfinder.view import Probes, diverged_from, is_linear, loss_at, loss_limits, marked_rules, probe_arrays, thin
 
 __all__ = ["plot_curve", "plot_result_png", "plot_schedule"]
 
@@ -65,7 +66,7 @@ def plot_curve(
         rules: Which suggestions to mark, the main one first; those that do not apply are left out. By default
             `refine`, or else `auto`, with `steepest` and `divergence`.
         probes: Learning rates and losses of refine's short trainings, each of shape (K,). A loss that is not finite or
-            far too large is drawn at the upper edge.
+            far too large is an arrow at the upper edge.
         title: The title of the Axes.
 
     Returns:
@@ -82,7 +83,7 @@ def plot_curve(
         >>> ax.get_xscale(), [text.get_text() for text in ax.texts]
         ('log', ['suggestion 2.0e-03'])
     """
-    marked, (probed, scores) = _marked(suggestions, rules), probe_arrays(probes)
+    marked, (probed, scores) = marked_rules(suggestions, rules), probe_arrays(probes)
     ax = ax or _new_axes()
     if title:
         ax.set_title(title, fontsize=TEXT + 2, loc="left")
@@ -175,13 +176,21 @@ def plot_schedule(scheduler: LRScheduler, total_steps: int, ax: Axes | None = No
         # Many groups share colours; naming the outer ones is enough to read the order.
         named = len(lines) > 1 and (place < len(colors) - 1 or place == len(lines) - 1)
         style: Style = {"color": colors[place % len(colors)], "ls": DASHES[place % len(DASHES)], "lw": 1.8}
+        if len(course.steps) <= 200:  # few enough to see that each step has one rate
+            style["drawstyle"] = "steps-post"
         ax.plot(course.steps, rates, label=name if named else "_", **style)
     ax.set_xlabel("step, if the metric never improves" if isinstance(scheduler, ReduceLROnPlateau) else "step")
     ax.set_ylabel("learning rate")
-    _scale_rates(ax, course.rates)
-    _draw_momentum(ax, course)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    cycled = course.momenta[:, np.ptp(course.momenta, axis=0) > 0]
+    # Two scales leave no corner free: a legend needs room above the lines.
+    room = 0.3 if cycled.size and len(lines) > 1 else 0.06
+    _limit_rates(ax, course.rates, room)
+    if cycled.size:
+        _draw_momentum(ax, course.steps, cycled[:, 0], course.momentum, room)
     if len(lines) > 1:
-        _frame(ax, ax.legend(fontsize=TEXT))
+        corner = "upper right" if cycled.size else "best"
+        _frame(ax, ax.legend(fontsize=TEXT, ncols=1 if len(lines) < 4 else 3, loc=corner))
     return ax
 
 
@@ -211,25 +220,14 @@ def _frame(ax: Axes, legend: Any) -> None:
     legend.get_frame().set(linewidth=0, facecolor=ax.get_facecolor(), alpha=0.8)
 
 
+def _width(ax: Axes) -> float:
+    """Return the width in points."""
+    return float(ax.bbox.width * 72 / ax.figure.dpi)
+
+
 def _ours(ax: Axes, gid: str) -> list[Any]:
     """Return the artists on the Axes that carry the gid, in the order in which they were drawn."""
     return [artist for artist in ax.get_children() if (artist.get_gid() or "").startswith(gid)]
-
-
-def _marked(suggestions: Mapping[str, Suggestion], rules: Sequence[str] | None) -> dict[str, Suggestion]:
-    """Return the suggestions to mark by the name that the picture gives them, the main one first.
-
-    Raises:
-        ArgumentError: A rule is unknown.
-    """
-    if rules is None:
-        rules = ("refine" if "refine" in suggestions else "auto", "steepest", "divergence")
-    known = {*RULES, *suggestions, "refine"}
-    for rule in rules:
-        if rule not in known:
-            raise ArgumentError(f"plot_curve(rules=...) takes rules among {', '.join(sorted(known))}, got {rule=}.")
-    marked = {rule: suggestions[rule] for rule in rules if rule in suggestions}
-    return {"suggestion" if rule == rules[0] and rule in {"auto", "refine"} else rule: marked[rule] for rule in marked}
 
 
 def _draw_lines(ax: Axes, curve: Curve, color: str, dashes: Any, label: str | None, *, show_raw: bool) -> None:
@@ -237,23 +235,26 @@ def _draw_lines(ax: Axes, curve: Curve, color: str, dashes: Any, label: str | No
         faint: Style = {"alpha": 0.4, "lw": 0.8, "marker": "." if len(curve) <= 60 else None, "ms": 4, "mew": 0}
         ax.plot(*thin(curve.lrs, curve.losses), color=color, zorder=1.5, gid=RAW, label="_", **faint)
     line = thin(curve.lrs, curve.smoothed)
-    ax.plot(*line, color=color, ls=dashes, lw=1.8, zorder=2.5, gid=SMOOTHED, label=label or "_")
+    dot = "." if len(curve) == 1 else None
+    ax.plot(*line, color=color, ls=dashes, lw=1.8, marker=dot, ms=8, zorder=2.5, gid=SMOOTHED, label=label or "_")
 
 
 def _draw_mark(ax: Axes, name: str, shape: str, suggestion: Suggestion, loss: float, color: str) -> None:
     """Mark a suggestion on the line; its spread is a horizontal error bar."""
     if suggestion.spread is not None:
         ax.plot(suggestion.spread, (loss, loss), color=color, lw=1.2, marker="|", ms=7, zorder=3.5, label="_")
-    style: Style = {"marker": shape, "ms": 9 if shape == MAIN_SHAPE else 8, "mec": ax.get_facecolor(), "mew": 1.0}
+    style: Style = {"marker": shape, "ms": 9 if shape == MAIN_SHAPE else 8.5, "mec": ax.get_facecolor(), "mew": 1.0}
     ax.plot(suggestion.lr, loss, ls="", color=color, zorder=4, gid=MARK + name, label="_", **style)
 
 
 def _draw_probes(ax: Axes, rates: Floats, scores: Floats, color: str, high: float) -> None:
-    """Draw the losses of the short trainings; those above the limit stand at it."""
+    """Draw the losses of the short trainings; an arrow at the edge stands for one far above or not finite."""
+    inside = scores <= high
+    style: Style = {"marker": "d", "ms": 5, "mfc": ax.get_facecolor(), "ls": (0, (1, 1.5)), "lw": 1.0}
     if len(rates):
-        shown = np.where(np.isfinite(scores), np.minimum(scores, high), high)
-        style: Style = {"marker": "d", "ms": 5, "mfc": ax.get_facecolor(), "ls": (0, (1, 1.5)), "lw": 1.0}
-        ax.plot(rates, shown, color=color, zorder=3, label="after a short training", **style)
+        ax.plot(rates[inside], scores[inside], color=color, zorder=3, label="after a short training", **style)
+        style = {"marker": r"$\uparrow$", "ms": 7, "ls": "", "transform": ax.get_xaxis_transform()}
+        ax.plot(rates[~inside], np.full(np.sum(~inside), 0.96), color=color, zorder=3, label="_", **style)
 
 
 def _widen(ax: Axes, rates: tuple[float, float], losses: tuple[float, float], *, fresh: bool, rise: bool) -> None:
@@ -289,21 +290,14 @@ def _tick_rates(ax: Axes) -> None:
         return
     low, high = ax.get_xlim()
     decades = np.log10(high / low)
-    room = ax.get_window_extent().width / ax.figure.dpi * 72 / 40  # a label takes 40 points
+    room = _width(ax) / 40  # a label takes 40 points
     if decades < 0.9:
         ax.xaxis.set_major_locator(MaxNLocator(int(np.clip(room, 2, 6)), steps=[1, 2, 2.5, 5, 10]))
     else:
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if 3 * decades <= room else (1,)))
     ax.xaxis.set_minor_locator(LogLocator(subs=range(2, 10)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: _power(rate)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: power_of_ten(rate)))
     ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _power(rate: float) -> str:
-    """Return a rate in TeX."""
-    mantissa, exponent = f"{rate:.3e}".split("e")
-    factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g}{{\times}}"
-    return f"${factor}10^{{{int(exponent)}}}$"
 
 
 def _name_lines(ax: Axes) -> None:
@@ -312,8 +306,9 @@ def _name_lines(ax: Axes) -> None:
     if len(_ours(ax, SMOOTHED)) > 1:
         shapes = {mark.get_gid().removeprefix(MARK): mark.get_marker() for mark in _ours(ax, MARK)}
         names += shapes
-        handles += [Line2D([], [], ls="", marker=shape, color=_foreground(ax), ms=5) for shape in shapes.values()]
-    entries = dict(zip(names, handles, strict=True))
+        handles += [Line2D([], [], ls="", marker=shape, color=_foreground(ax), ms=6) for shape in shapes.values()]
+    width = max(16, int(_width(ax) / TEXT / 1.5))  # in characters: about a third of the Axes
+    entries = {textwrap.fill(name, width): handle for name, handle in zip(names, handles, strict=True)}
     if entries:
         _frame(ax, ax.legend(entries.values(), entries.keys(), fontsize=TEXT, loc="best"))
 
@@ -328,26 +323,30 @@ def _name_marks(ax: Axes) -> None:
     alone = len(_ours(ax, SMOOTHED)) == 1
     marks = sorted(_ours(ax, MARK), key=lambda mark: bool(mark.get_marker() != MAIN_SHAPE))
     at = [mark.get_xydata()[0] for mark in marks]
-    names = [f"{mark.get_gid().removeprefix(MARK)} " if alone else "" for mark in marks]
-    texts = [f"{name}{lr:.1e}" for name, (lr, _) in zip(names, at, strict=True)]
-    annotate(ax, at, texts, lines=ax.lines, fontsize=TEXT, color=_foreground(ax), zorder=5, gid=LABEL)
+    texts, styles = [], []
+    for mark, (lr, _) in zip(marks, at, strict=True):
+        texts.append(f"{mark.get_gid().removeprefix(MARK)} {lr:.1e}" if alone else f"{lr:.1e}")
+        weight = "bold" if mark.get_marker() == MAIN_SHAPE else "normal"
+        color = _foreground(ax) if alone else mark.get_color()
+        styles.append({"color": color, "fontweight": weight, "fontsize": TEXT, "zorder": 5, "gid": LABEL})
+    annotate(ax, at, texts, styles, lines=ax.lines)
 
 
-def _scale_rates(ax: Axes, rates: Floats) -> None:
+def _limit_rates(ax: Axes, rates: Floats, room: float) -> None:
     """Start the axis at zero, or make it logarithmic where some groups would lie flat on it."""
     peaks = rates.max(axis=0)
     if peaks.min() > 0 and peaks.max() > 30 * peaks.min():
+        low = max(rates[rates > 0].min(), peaks.min() * 1e-2) / 1.5
         ax.set_yscale("log")
-        ax.set_ylim(bottom=max(rates[rates > 0].min(), peaks.min() * 1e-2) / 1.5)
+        ax.set_ylim(low, peaks.max() * (peaks.max() / low) ** room)
     else:
-        ax.set_ylim(0, 1.08 * peaks.max() or 1.0)
+        ax.set_ylim(0, (1 + room) * peaks.max() or 1.0)
 
 
-def _draw_momentum(ax: Axes, course: Preview) -> None:
-    """Draw the momentum that changes, thin and in the colour of text, against an axis on the right."""
-    cycled = course.momenta[:, np.ptp(course.momenta, axis=0) > 0]
-    if cycled.size:
-        right = ax.twinx()
-        right.plot(course.steps, cycled[:, 0], color=_foreground(ax), lw=1.0, ls=(0, (1, 2)))
-        right.set_ylabel(f"{course.momentum} (dotted)")
-        right.spines["top"].set_visible(False)
+def _draw_momentum(ax: Axes, steps: ArrayLike, momenta: Floats, name: str, room: float) -> None:
+    """Draw momentum, thin and in the colour of text, against an axis on the right."""
+    right = ax.twinx()
+    right.plot(steps, momenta, color=_foreground(ax), lw=1.0, ls=(0, (1, 2)))
+    right.set_ylim(momenta.min() - 0.06 * np.ptp(momenta), momenta.max() + room * np.ptp(momenta))
+    right.set_ylabel(f"{name} (dotted)")
+    right.spines["top"].set_visible(False)

@@ -1,6 +1,6 @@
 """What a picture shows of a result: its limits, a thinned line, the kind of its axis. NumPy only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike
 
 from lrfinder.curve import Curve
 from lrfinder.errors import ArgumentError
-from lrfinder.suggest import Suggestion
+from lrfinder.suggest import RULES, Suggestion
 from lrfinder.sweep import Floats, StopReason
 
-__all__ = ["Probes", "diverged_from", "is_linear", "loss_at", "loss_limits", "probe_arrays", "thin"]
+__all__ = ["Probes", "diverged_from", "is_linear", "loss_at", "loss_limits", "marked_rules", "probe_arrays", "thin"]
 
 Probes: TypeAlias = tuple[ArrayLike, ArrayLike] | tuple[()]
 """Learning rates and losses of refine's short trainings, each of shape (K,), or nothing."""
@@ -37,6 +37,34 @@ def diverged_from(curve: Curve, suggestions: Mapping[str, Suggestion]) -> float 
     if "divergence" in suggestions:
         return suggestions["divergence"].lr
     return curve.stop_lr if curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE} else None
+
+
+def marked_rules(suggestions: Mapping[str, Suggestion], rules: Sequence[str] | None) -> dict[str, Suggestion]:
+    """Return the suggestions to mark, by the name that the picture gives them.
+
+    Args:
+        suggestions: The suggestions by rule.
+        rules: The rules to mark, the main one first; those that do not apply are left out. By default `refine`, or else
+            `auto`, with `steepest` and `divergence`.
+
+    Returns:
+        The suggestions; the main one, if it is `auto` or `refine`, is called "suggestion".
+
+    Raises:
+        ArgumentError: A rule is unknown.
+
+    Example:
+        >>> marked_rules({"auto": Suggestion(lr=1e-3, rule="auto", reason="Half a decade down.", index=3)}, None).keys()
+        dict_keys(['suggestion'])
+    """
+    if rules is None:
+        rules = ("refine" if "refine" in suggestions else "auto", "steepest", "divergence")
+    known = {*RULES, *suggestions, "refine"}
+    for rule in rules:
+        if rule not in known:
+            raise ArgumentError(f"plot(rules=...) takes rules among {', '.join(sorted(known))}, got {rule=}.")
+    marked = {rule: suggestions[rule] for rule in rules if rule in suggestions}
+    return {"suggestion" if rule == rules[0] and rule in {"auto", "refine"} else rule: marked[rule] for rule in marked}
 
 
 def probe_arrays(probes: Probes) -> tuple[Floats, Floats]:
@@ -91,8 +119,8 @@ def is_linear(curve: Curve) -> bool:
 def loss_limits(curve: Curve, past: float | None, scores: Floats, *, raw: bool = True) -> tuple[float, float]:
     """Return the lowest and the highest loss that must be seen; a blow-up and single outliers need not.
 
-    They come from the part before divergence. Should that hold a blow-up all the same, losses count up to five times
-    as far above the lowest as the median is. Measured losses count up to twice the usual noise away from the line.
+    They come from the part before divergence. Should that hold a blow-up all the same, losses count up to four times
+    as far above the lowest as the median is. Measured losses count up to six times the median noise, or half the height, above and below.
 
     Args:
         curve: The curve, at least one point.
@@ -106,9 +134,9 @@ def loss_limits(curve: Curve, past: float | None, scores: Floats, *, raw: bool =
     losses, smoothed = np.clip([curve.losses, curve.smoothed], -LARGEST, LARGEST)
     before = curve.lrs <= past if past is not None and past >= curve.lrs[0] else np.ones(len(curve), dtype=bool)
     low, middle = smoothed[before].min(), np.median(smoothed[before])
-    high = max(smoothed[0], min(smoothed[before].max(), middle + 4 * (middle - low)))
+    high = max(smoothed[0], min(smoothed[before].max(), middle + 3 * (middle - low)))
     if raw:
-        noise = 2 * np.quantile(np.abs(losses - smoothed)[before & (smoothed <= high)], 0.9)
+        noise = max(6 * np.median(np.abs(losses - smoothed)[before & (smoothed <= high)]), (high - low) / 2)
         low = min(low, max(losses[before].min(), low - noise))
         high = max(high, min(losses[before].max(), high + noise))
     near = scores[np.isfinite(scores) & (scores <= high + (high - low))]
