@@ -22,9 +22,6 @@ class Curve:
         indices: The place of each point in the sweep's grid, shape (T,); steps that were skipped leave gaps.
         stop_reason: Why the sweep ended, None where an exception cut it short.
         stop_lr: The rate at which it was stopped: the first one that was not finite, or the last point's.
-
-    Raises:
-        ArgumentError: If the arrays differ in length or hold values that no sweep gives.
     """
 
     lrs: Floats
@@ -35,7 +32,11 @@ class Curve:
     stop_lr: float | None = None
 
     def __post_init__(self) -> None:
-        """Copy the arrays, make them read-only and check them."""
+        """Copy the arrays, check them and make them read-only.
+
+        Raises:
+            ArgumentError: If the arrays differ in length or hold values that no sweep gives.
+        """
         for name in ("lrs", "losses", "smoothed"):
             self._freeze(name, np.array(getattr(self, name), dtype=np.float64))
         self._freeze("indices", np.array(self.indices, dtype=np.intp))

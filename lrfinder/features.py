@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrfinder.curve import Context, Curve
-from lrfinder.sweep import Floats, StopReason
+from lrfinder.sweep import MIN_POINTS, Floats, StopReason
 
 __all__ = ["bottom", "divergence_lr", "fall", "falls", "noise", "plateau", "unit"]
 
@@ -25,6 +25,9 @@ SUSTAINED_SHARE = 0.03
 CLEAR_FALL = 4.0
 """A fall counts when two averages of losses differ by so many standard errors."""
 
+EDGE_SHARE = 0.02
+"""This share of the points at either end is not searched for the lowest one."""
+
 FIRST_STEPS = 5
 """So many steps of a rise tell how fast it grew at first."""
 
@@ -35,37 +38,79 @@ UNSTABLE_AGREEMENT = 0.05
 
 
 def unit(curve: Curve) -> tuple[Floats, Floats]:
-    """Return losses and smoothed losses divided by their largest size, so that no difference overflows."""
+    """Divide the losses by their largest size, so that no difference of them overflows.
+
+    Args:
+        curve: The measured sweep.
+
+    Returns:
+        Losses and smoothed losses, each of shape (T,).
+    """
     scale = max(np.max(np.abs(curve.losses), initial=0.0), np.max(np.abs(curve.smoothed), initial=0.0))
     return (curve.losses / scale, curve.smoothed / scale) if scale > 0 else (curve.losses, curve.smoothed)
 
 
 def bottom(curve: Curve) -> int:
-    """Return the point with the lowest smoothed loss."""
-    return int(np.argmin(curve.smoothed))
+    """Find the lowest smoothed loss, the very ends aside: there a smooth line is as noisy as the losses.
+
+    Args:
+        curve: The measured sweep.
+
+    Returns:
+        Its index.
+    """
+    edge = math.ceil(EDGE_SHARE * len(curve)) if len(curve) >= MIN_POINTS else 0
+    return edge + int(np.argmin(curve.smoothed[edge : len(curve) - edge]))
 
 
 def plateau(curve: Curve) -> float:
-    """Return the level at which the sweep starts, in the units of `unit`."""
-    return float(np.median(unit(curve)[1][: max(3, len(curve) // 20)]))
+    """Take the median loss of the first points.
+
+    Args:
+        curve: The measured sweep.
+
+    Returns:
+        The level, in the units of `unit`.
+    """
+    return float(np.median(unit(curve)[0][: max(5, len(curve) // 10)]))
 
 
 def fall(curve: Curve) -> float:
-    """Return how far the smoothed loss falls from its plateau, in the units of `unit`."""
-    return max(plateau(curve) - float(unit(curve)[1].min()), 0.0)
+    """Measure how far the smoothed loss falls from its plateau.
+
+    Args:
+        curve: The measured sweep.
+
+    Returns:
+        The depth, not negative, in the units of `unit`.
+    """
+    return max(plateau(curve) - float(unit(curve)[1][bottom(curve)]), 0.0)
 
 
 def noise(curve: Curve) -> float:
-    """Return the standard deviation of a single loss before the final rise, in the units of `unit`.
+    """Estimate the standard deviation of a single loss, from the points down to the lowest.
 
     Successive differences lose the trend; the mean of their sizes is 2 / sqrt(pi) standard deviations.
+
+    Args:
+        curve: The measured sweep.
+
+    Returns:
+        The standard deviation, in the units of `unit`.
     """
-    losses = unit(curve)[0][: max(_rise(curve), 3)]
+    losses = unit(curve)[0][: max(bottom(curve), len(curve) // 4, 5)]
     return float(np.mean(np.abs(np.diff(losses)))) * math.sqrt(math.pi) / 2
 
 
 def falls(curve: Curve) -> bool:
-    """Return whether the loss falls clearly: its average about the bottom is below that of the first points."""
+    """Tell whether the loss falls clearly: its median about the lowest point is below that of the first points.
+
+    Args:
+        curve: The measured sweep.
+
+    Returns:
+        Whether the two differ by more than the noise explains.
+    """
     losses = unit(curve)[0]
     width = max(3, len(losses) // 10)
     at = min(max(bottom(curve) - width // 2, 0), len(losses) - width)
@@ -85,7 +130,8 @@ def divergence_lr(curve: Curve, context: Context) -> float | None:
         foot = rate * 2 (1 + beta) / (1 + beta + s + beta / s)
 
     Where several steps in a row agree on it, that is the answer. Elsewhere the first steps of the rise give it, between
-    the lowest point and the first one that is clearly above; a slow rise is hardly corrected.
+    the lowest point and the first one that is clearly above; a slow rise is hardly corrected. Bound and growth are
+    those of the heavy ball (B. T. Polyak 1964, "Some methods of speeding up the convergence of iteration methods").
 
     Args:
         curve: The measured sweep, of at least one point.
@@ -94,16 +140,13 @@ def divergence_lr(curve: Curve, context: Context) -> float | None:
     Returns:
         The learning rate, or None.
 
-    Source:
-        The bound and the growth are those of the heavy-ball iteration (B. T. Polyak, 1964, "Some methods of speeding up
-        the convergence of iteration methods").
     """
     first = _rise(curve)
     if first >= len(curve):
         stopped = curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE}
         return float(curve.lrs[-1]) if stopped and len(curve) else None
     losses, smoothed = unit(curve)
-    excess = np.maximum(losses[first:] - smoothed.min(), _least_rise(curve))
+    excess = np.maximum(losses[first:] - smoothed[bottom(curve)], _least_rise(curve))
     step = 1 if context.val else 0  # the rate that turned one loss into the next
     rates = curve.lrs[first + step : first + step + len(excess) - 1]
     growth = np.exp(np.clip(0.5 * np.diff(np.log(excess)), 0.0, 50.0))
@@ -117,7 +160,7 @@ def divergence_lr(curve: Curve, context: Context) -> float | None:
 
 
 def _agreed(feet: Floats, growth: Floats) -> float | None:
-    """Return the median foot of the longest run of steps with growth that agree on it."""
+    # The median foot of the longest run of growing steps that agree on it.
     together = (growth[1:] > UNSTABLE_GROWTH) & (growth[:-1] > UNSTABLE_GROWTH)
     together &= np.abs(np.diff(np.log(feet))) < UNSTABLE_AGREEMENT
     start, stop = _longest_run(together)
@@ -129,7 +172,7 @@ def _agreed(feet: Floats, growth: Floats) -> float | None:
 
 
 def _longest_run(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Return start and stop of the longest run of True."""
+    # Start and stop of the longest run of True.
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
     if not len(edges):
         return 0, 0
@@ -145,14 +188,16 @@ def _least_rise(curve: Curve) -> float:
 
 
 def _rise(curve: Curve) -> int:
-    """Return the first point of the final rise, T where there is none."""
+    # The first point of the final rise, T where there is none.
     if len(curve) < 3:
         return len(curve)
     losses, smoothed = unit(curve)
-    level = losses.copy()  # of three neighbours the median: one noisy batch neither ends nor makes a rise
+    level = losses.copy()
+    # Of three neighbours the median: one noisy batch neither ends nor makes a rise.
     level[1:-1] = np.median([losses[:-2], losses[1:-1], losses[2:]], axis=0)
-    low = np.flatnonzero(level <= smoothed.min() + _least_rise(curve))
-    first = int(low[-1]) + 1 if len(low) else 0
+    lowest = bottom(curve)
+    low = np.flatnonzero(level <= smoothed[lowest] + _least_rise(curve))
+    first = max(int(low[-1]) if len(low) else 0, lowest) + 1
     stopped = curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE}
     lasts = len(level) - first >= max(3, SUSTAINED_SHARE * len(level))
     return first if stopped or lasts else len(level)

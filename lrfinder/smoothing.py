@@ -1,8 +1,8 @@
 """Smoothing without lag: losses (T,) -> losses (T,).
 
 A causal average shifts every feature of a sweep towards larger rates, and a suggestion with it. All methods here look
-both ways. The linear ones fit a straight line around each point (local linear regression, W. S. Cleveland 1979, "Robust
-locally weighted regression and smoothing scatterplots"), so that the ends of a falling curve aren't bent.
+both ways, equally far: near the ends the window shrinks on both sides, so that a straight line stays straight and
+nothing is extrapolated.
 """
 
 import math
@@ -25,9 +25,9 @@ CAP = 3.0
 def smooth(losses: Floats, method: str = "gaussian") -> Floats:
     """Smooth the losses of a sweep without shifting its features.
 
-    Adding a constant, scaling, and reversing the input do the same to the output; straight lines stay as they are. Since
-    averages leak, the linear methods first cap a blow-up at `CAP` times the spread of the rest above it: else the last
-    few points of a sweep would bury everything before them.
+    Adding a constant, scaling, and reversing the input do the same to the output; straight lines stay as they are.
+    Since averages leak, the linear methods first cap a blow-up, at `CAP` times the spread of the rest above it: else
+    the last few points of a sweep would bury everything before them.
 
     Args:
         losses: Finite losses at evenly spaced places, shape (T,).
@@ -62,22 +62,25 @@ def _width(num_points: int) -> float:
 def _gaussian(losses: Floats) -> Floats:
     sigma = _width(len(losses))
     reach = np.arange(math.ceil(4 * sigma) + 1)
-    return _local_lines(_capped(losses), np.exp(-0.5 * (reach / sigma) ** 2))
+    return _average(_capped(losses), np.exp(-0.5 * (reach / sigma) ** 2))
 
 
 def _ema(losses: Floats) -> Floats:
-    # A two-sided exponential exp(-|k| / tau) has the standard deviation sqrt(2) tau.
+    # On both sides exp(-|k| / tau) has the standard deviation sqrt(2) tau.
     tau = _width(len(losses)) / math.sqrt(2)
-    reach = np.arange(math.ceil(12 * tau) + 1)
-    return _local_lines(_capped(losses), np.exp(-reach / tau))
+    reach = np.arange(math.ceil(8 * tau) + 1)
+    return _average(_capped(losses), np.exp(-reach / tau))
 
 
 def _median(losses: Floats) -> Floats:
     from scipy.ndimage import median_filter
 
-    half = min(math.ceil(1.5 * _width(len(losses))), len(losses) - 1)
-    padded = np.pad(losses, half, mode="reflect", reflect_type="odd")
-    return np.asarray(median_filter(padded, size=2 * half + 1)[half:-half], dtype=np.float64)
+    half = min(math.ceil(1.5 * _width(len(losses))), (len(losses) - 1) // 2)
+    smoothed = np.asarray(median_filter(losses, size=2 * half + 1), dtype=np.float64)
+    for i in range(half):
+        smoothed[i] = np.median(losses[: 2 * i + 1])
+        smoothed[-1 - i] = np.median(losses[len(losses) - 2 * i - 1 :])
+    return smoothed
 
 
 def _none(losses: Floats) -> Floats:
@@ -86,26 +89,23 @@ def _none(losses: Floats) -> Floats:
 
 def _capped(losses: Floats) -> Floats:
     low, high = losses.min(), np.quantile(losses, 0.75)
-    return np.minimum(losses, high + CAP * (high - low))
+    capped: Floats = np.minimum(losses, high + CAP * (high - low))
+    return capped
 
 
-def _local_lines(losses: Floats, half_kernel: Floats) -> Floats:
-    """Fit a weighted straight line around each point and return its value there; weights (half,) from the centre out."""
-    half_kernel = half_kernel[: len(losses)]
-    reach = np.arange(1 - len(half_kernel), len(half_kernel))
-    kernel = np.concatenate([half_kernel[:0:-1], half_kernel])
-    ones = np.ones_like(losses)
-    s0, s1, s2 = (_correlate(ones, kernel * reach**power) for power in range(3))
-    t0, t1 = (_correlate(losses, kernel * reach**power) for power in range(2))
-    return np.asarray((s2 * t0 - s1 * t1) / (s2 * s0 - s1**2), dtype=np.float64)
-
-
-def _correlate(values: Floats, kernel: Floats) -> Floats:
-    """Return sum_k kernel[k] values[i + k], zeros outside, in O(T log T)."""
-    half = len(kernel) // 2
-    size = len(values) + len(kernel) - 1
-    product = np.fft.rfft(values, size) * np.fft.rfft(kernel[::-1], size)
-    return np.asarray(np.fft.irfft(product, size)[half : half + len(values)], dtype=np.float64)
+def _average(losses: Floats, weights: Floats) -> Floats:
+    # Weights from the centre out, shape (reach + 1,); the windows are symmetric and shrink towards the ends.
+    reach = min(len(weights), (len(losses) + 1) // 2) - 1
+    kernel = np.concatenate([weights[reach:0:-1], weights[: reach + 1]])
+    smoothed = np.empty_like(losses)
+    size = len(losses) + 2 * reach  # an FFT, for the kernel grows with the losses
+    product = np.fft.rfft(losses, size) * np.fft.rfft(kernel, size)
+    smoothed[reach : len(losses) - reach] = np.fft.irfft(product, size)[2 * reach : len(losses)] / kernel.sum()
+    for i in range(reach):
+        part = kernel[reach - i : reach + i + 1]
+        smoothed[i] = losses[: 2 * i + 1] @ part / part.sum()
+        smoothed[-1 - i] = losses[len(losses) - 2 * i - 1 :] @ part / part.sum()
+    return smoothed
 
 
 SMOOTHINGS: dict[str, Callable[[Floats], Floats]] = {

@@ -12,9 +12,11 @@ from lrfinder import auto as default_rule
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import ArgumentError, NoSuggestionError
 from lrfinder.features import bottom, divergence_lr, fall, falls, noise, plateau, unit
-from lrfinder.sweep import MIN_POINTS, Floats, StopReason
+from lrfinder.sweep import MIN_POINTS, Floats
 
 __all__ = ["RULES", "Rule", "Suggestion", "scout_grid", "scouted_range", "suggest", "suggestions", "warnings_for"]
+
+NOTHING_KNOWN = Context()
 
 SLOPE_SHARE = 0.02
 """Slopes are taken over this share of the points on either side."""
@@ -30,9 +32,10 @@ SCOUT_START, SCOUT_END = 1e-8, 1e2
 SCOUT_PER_DECADE = 3
 SCOUT_STEPS = 30
 
-DECADES_BELOW = 3.5
+DECADES_BELOW = 3.75
 DECADES_ABOVE = 1.0
-"""The main sweep's range about the scout's divergence."""
+"""The main sweep's range about the scout's divergence. A scout of few steps mostly runs past the rate at which a finer
+sweep diverges, seldom short of it, and a rise takes most of a decade to show that it lasts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class Suggestion:
 Rule: TypeAlias = Callable[[Curve, Context], Suggestion]
 
 
-def suggest(rule: str, curve: Curve, context: Context = Context()) -> Suggestion:
+def suggest(rule: str, curve: Curve, context: Context = NOTHING_KNOWN) -> Suggestion:
     """Apply one rule by its name.
 
     Args:
@@ -73,11 +76,9 @@ def suggest(rule: str, curve: Curve, context: Context = Context()) -> Suggestion
         NoSuggestionError: If the curve doesn't have the feature that the rule looks for.
 
     Example:
-        >>> from lrfinder.sweep import grid
-        >>> losses = 1 / (1 + grid(1e-4, 1.0, 50) / 0.01)
-        >>> curve = Curve(
-        ...     lrs=grid(1e-4, 1.0, 50), losses=losses, smoothed=losses, indices=range(50), stop_reason=StopReason.FINISHED
-        ... )
+        >>> lrs = np.geomspace(1e-4, 1.0, 41)
+        >>> losses = 1 / (1 + lrs / 0.01)
+        >>> curve = Curve(lrs=lrs, losses=losses, smoothed=losses, indices=np.arange(41), stop_reason=None)
         >>> round(suggest("steepest", curve).lr, 2)
         0.01
     """
@@ -90,7 +91,7 @@ def suggest(rule: str, curve: Curve, context: Context = Context()) -> Suggestion
     return RULES[rule](curve, context)
 
 
-def suggestions(curve: Curve, context: Context = Context()) -> dict[str, Suggestion]:
+def suggestions(curve: Curve, context: Context = NOTHING_KNOWN) -> dict[str, Suggestion]:
     """Apply every rule.
 
     Args:
@@ -100,23 +101,34 @@ def suggestions(curve: Curve, context: Context = Context()) -> dict[str, Suggest
     Returns:
         The suggestions of the rules that apply, by the rules' names.
     """
-    found: dict[str, Suggestion] = {}
-    for rule in RULES:
-        try:
-            found[rule] = suggest(rule, curve, context)
-        except NoSuggestionError:
-            continue
-    return found
+    found = {rule: _suggest_or_none(rule, curve, context) for rule in RULES}
+    return {rule: suggestion for rule, suggestion in found.items() if suggestion is not None}
 
 
 def auto(curve: Curve, context: Context) -> Suggestion:
-    """Suggest the rate to train with; see `lrfinder.auto`."""
+    """Suggest the rate to train with; see `lrfinder.auto`.
+
+    Args:
+        curve: The measured sweep.
+        context: What is known of the training.
+
+    Returns:
+        The suggestion.
+    """
     rate, reason = default_rule.choose(curve, context)
     return _at(curve, rate, "auto", reason)
 
 
 def steepest(curve: Curve, context: Context) -> Suggestion:
-    """Suggest the rate at which the smoothed loss falls fastest per decade, between onset and the lowest loss."""
+    """Suggest the rate at which the smoothed loss falls fastest per decade, between onset and the lowest loss.
+
+    Args:
+        curve: The measured sweep.
+        context: What is known of the training.
+
+    Returns:
+        The suggestion.
+    """
     _require_fall(curve, "steepest")
     start, stop = _onset(curve), _last_falling(curve, context)
     reach = max(1, round(SLOPE_SHARE * len(curve)))
@@ -129,14 +141,33 @@ def steepest(curve: Curve, context: Context) -> Suggestion:
 
 
 def onset(curve: Curve, context: Context) -> Suggestion:
-    """Suggest the rate at which learning starts: the smoothed loss leaves its first plateau's noise for good."""
+    """Suggest the rate at which learning starts: the smoothed loss leaves the noise of its first plateau for good.
+
+    Args:
+        curve: The measured sweep.
+        context: What is known of the training.
+
+    Returns:
+        The suggestion.
+    """
     del context
     _require_fall(curve, "onset")
     return _at(curve, curve.lrs[_onset(curve)], "onset", "from here on the smoothed loss is below its first plateau")
 
 
 def divergence(curve: Curve, context: Context) -> Suggestion:
-    """Suggest the rate from which the loss rose for good: a point of the curve, not advice."""
+    """Suggest the rate from which the loss rose for good: a point of the curve, not advice.
+
+    Args:
+        curve: The measured sweep.
+        context: What is known of the training.
+
+    Returns:
+        The suggestion.
+
+    Raises:
+        NoSuggestionError: If the loss did not rise for good.
+    """
     rate = divergence_lr(curve, context)
     if rate is None:
         raise NoSuggestionError(f"divergence: the loss did not rise for good up to {curve.lrs[-1]:.1e}. Raise end_lr.")
@@ -144,7 +175,18 @@ def divergence(curve: Curve, context: Context) -> Suggestion:
 
 
 def minimum(curve: Curve, context: Context) -> Suggestion:
-    """Suggest the rate at which the smoothed loss is lowest: its place is noise, and often too large to train with."""
+    """Suggest the rate at which the smoothed loss is lowest: its place is noise, and often too large to train with.
+
+    Args:
+        curve: The measured sweep.
+        context: What is known of the training.
+
+    Returns:
+        The suggestion.
+
+    Raises:
+        NoSuggestionError: If the loss is the same everywhere.
+    """
     del context
     if np.ptp(unit(curve)[1]) == 0:
         raise NoSuggestionError("minimum: the loss is the same at every rate. Raise end_lr.")
@@ -155,6 +197,13 @@ def valley(curve: Curve, context: Context) -> Suggestion:
     """Suggest the middle of the longest valley: half-way through the longest falling subsequence of the smoothed loss.
 
     The default of fastai's `lr_find`, which counts the subsequence's length back from its end.
+
+    Args:
+        curve: The measured sweep.
+        context: What is known of the training.
+
+    Returns:
+        The suggestion.
     """
     del context
     _require_fall(curve, "valley")
@@ -173,7 +222,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def warnings_for(curve: Curve, context: Context = Context()) -> list[str]:
+def warnings_for(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
     """Say what makes a curve hard to trust, each with its remedy.
 
     Args:
@@ -189,11 +238,11 @@ def warnings_for(curve: Curve, context: Context = Context()) -> list[str]:
     found = []
     if not learns:
         found.append(
-            "The curve is flat: the loss did not fall clearly at any rate. Use larger batches or repeats, widen the range, "
-            "and check that the model isn't trained already."
+            "The curve is flat: the loss did not fall clearly at any rate, as when the model is trained already. "
+            "Else use larger batches or repeats, or widen the range."
         )
     elif noise(curve) > fall(curve):
-        found.append("The noise is larger than the fall of the loss. Use larger batches, accumulation_steps or repeats.")
+        found.append("The noise is larger than the fall of the loss. Use larger batches or repeats.")
     if rate is None:
         found.append(f"The loss did not diverge up to end_lr={curve.lrs[-1]:.1e}. Raise end_lr, or leave it out.")
     elif np.count_nonzero(curve.lrs < rate) < FEW_POINTS:
@@ -219,7 +268,7 @@ def scout_grid(start_lr: float | None = None, end_lr: float | None = None) -> Fl
     return np.geomspace(start, end, min(max(points, MIN_POINTS), SCOUT_STEPS))
 
 
-def scouted_range(curve: Curve, context: Context = Context()) -> tuple[float, float]:
+def scouted_range(curve: Curve, context: Context = NOTHING_KNOWN) -> tuple[float, float]:
     """Choose the main sweep's range: a few decades below the scout's divergence up to one above.
 
     Args:
@@ -234,6 +283,13 @@ def scouted_range(curve: Curve, context: Context = Context()) -> tuple[float, fl
         end = float(curve.lrs[-1]) if len(curve) else SCOUT_END
         return end / 10 ** (DECADES_BELOW + DECADES_ABOVE), end
     return rate / 10**DECADES_BELOW, rate * 10**DECADES_ABOVE
+
+
+def _suggest_or_none(rule: str, curve: Curve, context: Context) -> Suggestion | None:
+    try:
+        return suggest(rule, curve, context)
+    except NoSuggestionError:
+        return None
 
 
 def _why(curve: Curve) -> str:
@@ -253,7 +309,7 @@ def _require_fall(curve: Curve, rule: str) -> None:
 
 
 def _onset(curve: Curve) -> int:
-    """Return the first point from which on, down to the lowest one, the smoothed loss is below the plateau's band."""
+    # The first point from which on, down to the lowest one, the smoothed loss is below the plateau and its noise.
     band = max(BAND_NOISE * noise(curve), BAND_FALL * fall(curve))
     high = np.flatnonzero(unit(curve)[1][: bottom(curve)] >= plateau(curve) - band)
     return int(high[-1]) + 1 if len(high) else 0
@@ -266,7 +322,7 @@ def _last_falling(curve: Curve, context: Context) -> int:
 
 
 def _longest_fall(losses: Floats) -> tuple[int, int]:
-    """Return the end and the length of the longest strictly falling subsequence, by patience sorting in O(T log T)."""
+    # End and length of the longest strictly falling subsequence, by patience sorting in O(T log T).
     piles: list[float] = []
     end = 0
     for index, value in enumerate((-losses).tolist()):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lrfinder.errors import ArgumentError
 
-__all__ = ["MODES", "MIN_POINTS", "StopReason", "StopRule", "Sweep", "grid"]
+__all__ = ["MIN_POINTS", "MODES", "StopReason", "StopRule", "Sweep", "grid"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ _SENTENCES = {
         "if it happened at a rate that is far too small, look for the NaN in the model or the data."
     ),
     StopReason.EXHAUSTED: (
-        "The loader ended before the grid of rates did. Pass a loader that can be iterated again, or a smaller num_iter."
+        "The loader ended before the grid of rates did. Pass a loader that can be iterated again, or lower num_iter."
     ),
 }
 
@@ -87,7 +87,7 @@ def grid(start_lr: float, end_lr: float, num_iter: int, mode: str = "exponential
     rates[0], rates[-1] = start_lr, end_lr
     if not np.all(np.diff(rates) > 0):
         raise ArgumentError(
-            f"end_lr is too close to start_lr={start_lr!r} for {num_iter=} different rates, got {end_lr=}; raise end_lr."
+            f"end_lr is too close to start_lr={start_lr!r} for {num_iter=} rates, got {end_lr=}; raise end_lr."
         )
     return rates
 
@@ -126,7 +126,7 @@ class StopRule:
 
 
 class _Watch:
-    """The running state of a stop rule: constant time and memory for each loss."""
+    """The running state of a stop rule: takes in each loss in constant time and says whether the sweep has diverged."""
 
     def __init__(self, rule: StopRule, num_points: int) -> None:
         self._rule = rule
@@ -140,7 +140,6 @@ class _Watch:
         self._largest = 0.0
 
     def diverged(self, loss: float) -> bool:
-        """Take in the next loss and say whether the sweep has diverged with it."""
         self._seen += 1
         if self._seen > self._rule.warmup and loss > self._threshold():
             self._in_row += 1
@@ -178,15 +177,6 @@ class Sweep:
     oldest rate that was asked for and not told yet. A non-finite loss ends the sweep at once and is cut, its rate kept
     as `stop_lr`. What was asked for beyond the stop is cut as it is told.
 
-    Args:
-        lrs: The rates to try, strictly increasing, shape (num_iter,); see `grid`.
-        stop_rule: When a rise is divergence, or None to stop at nothing but a non-finite loss.
-        max_skips_in_row: So many skipped steps in a row, after the first real point, are divergence too: a
-            GradScaler that finds overflows at every step will find them at every larger rate.
-
-    Raises:
-        ArgumentError: If the rates are not positive, finite and strictly increasing.
-
     Example:
         >>> sweep = Sweep(grid(1e-4, 1.0, 5))
         >>> while (lr := sweep.ask()) is not None:
@@ -198,9 +188,20 @@ class Sweep:
     def __init__(
         self, lrs: Sequence[float] | Floats, stop_rule: StopRule | None = StopRule(), *, max_skips_in_row: int = 5
     ) -> None:
+        """Start at the first rate.
+
+        Args:
+            lrs: The rates to try, strictly increasing, shape (num_iter,); see `grid`.
+            stop_rule: When a rise is divergence, or None to stop at nothing but a non-finite loss.
+            max_skips_in_row: So many skipped steps in a row, after the first real point, are divergence too: a
+                GradScaler that finds overflows at every step will find them at every larger rate.
+
+        Raises:
+            ArgumentError: If the rates are not positive, finite and strictly increasing.
+        """
         self._grid: Floats = np.array(lrs, dtype=np.float64)
         if self._grid.ndim != 1 or not np.all(np.isfinite(self._grid) & (self._grid > 0)):
-            raise ArgumentError(f"lrs must be a flat list of positive finite rates, got {lrs=}; see lrfinder.sweep.grid.")
+            raise ArgumentError(f"lrs must be a flat list of positive finite rates, got {lrs=}; see `grid`.")
         if not np.all(np.diff(self._grid) > 0):
             raise ArgumentError(f"lrs must be strictly increasing, got {lrs=}; sort them and drop repeated rates.")
         self._watch = None if stop_rule is None else _Watch(stop_rule, len(self._grid))
@@ -279,7 +280,7 @@ class Sweep:
         return True
 
     def skip(self) -> None:
-        """Note that a GradScaler skipped the oldest untold step: a gap in the curve that keeps its place in the grid."""
+        """Note that a GradScaler skipped the oldest untold step: a gap that keeps its place in the grid."""
         index = self._oldest("skip")
         if self._is_cut():
             return
@@ -295,7 +296,7 @@ class Sweep:
             RuntimeError: If no step is waiting for its loss, or the newest one isn't at the first rate.
         """
         if not self._pending or self._pending[-1] != 0:
-            raise RuntimeError("Sweep.retry() is for the first rate only, before its loss is told; use skip() later on.")
+            raise RuntimeError("Sweep.retry() is for the first rate, before its loss is told; call skip() later on.")
         self._pending.pop()
         self._next = 0
 
