@@ -61,7 +61,8 @@ _SCHEDULES = {
     ),
     "step": _Schedule(factory=lr_scheduler.StepLR, derived={"step_size": _third}),
     "multi_step": _Schedule(
-        factory=lr_scheduler.MultiStepLR, derived={"milestones": lambda steps: [steps // 2, steps * 3 // 4]}
+        factory=lr_scheduler.MultiStepLR,
+        derived={"milestones": lambda steps: [math.ceil(steps / 2), math.ceil(steps * 3 / 4)]},
     ),
     "exponential": _Schedule(factory=lr_scheduler.ExponentialLR, derived={"gamma": lambda steps: 0.01 ** (1 / steps)}),
     "cosine": _Schedule(factory=lr_scheduler.CosineAnnealingLR, lengths=("T_max",), derived={"T_max": _whole}),
@@ -119,7 +120,7 @@ def make_scheduler(
     |---|---|---|---|
     | `one_cycle` | `OneCycleLR` | from $r / 25$ up to $r$, then down to nearly 0 | |
     | `step` | `StepLR` | $r \gamma^{\lfloor k / \text{step\_size} \rfloor}$ | `step_size`: $T / 3$, rounded up |
-    | `multi_step` | `MultiStepLR` | $r \gamma^{\text{milestones passed}}$ | `milestones`: $T / 2$ and $3 T / 4$ |
+    | `multi_step` | `MultiStepLR` | $r \gamma^{\text{passed}}$ | `milestones`: $T / 2$ and $3 T / 4$, rounded up |
     | `exponential` | `ExponentialLR` | $r \gamma^k$ | `gamma`: falls to $r / 100$ at the end |
     | `cosine` | `CosineAnnealingLR` | half a cosine from $r$ down to `eta_min` | |
     | `plateau` | `ReduceLROnPlateau` | $r$, times `factor` when the metric stalls | |

@@ -75,7 +75,7 @@ def expected(name, k, steps):
     third = -(-steps // 3)
     return {
         "step": lambda: 0.1 ** (k // third),
-        "multi_step": lambda: 0.1 ** ((k >= steps // 2) + (k >= 3 * steps // 4)),
+        "multi_step": lambda: 0.1 ** ((2 * k >= steps) + (4 * k >= 3 * steps)),
         "exponential": lambda: 0.01 ** (k / steps),
         "cosine": lambda: half_cosine(k / steps, 1.0),
         "plateau": lambda: 0.1 ** max(0, (k - 1) // 11),  # a constant metric: 10 bad epochs are borne, the 11th is not
@@ -393,13 +393,11 @@ def test_whole_numbers_of_several_kinds(total):
 
 
 @settings(max_examples=60, deadline=None)
-@given(name=st.sampled_from(SCHEDULES), total=st.integers(2, 40), data=st.data())
+@given(name=st.sampled_from(SCHEDULES), total=st.integers(1, 40), data=st.data())
 def test_no_schedule_of_any_length_exceeds_its_top_or_goes_below_zero(name, total, data):
     warmup = 0 if name in REFUSES_WARMUP else data.draw(st.integers(0, total - 1))
     _, optimizer = two_groups("adam")
-    scheduler = make_scheduler(
-        TOP, optimizer, name, total_steps=total, warmup_steps=warmup, **KEYWORDS.get(name, {})
-    )
+    scheduler = make_scheduler(TOP, optimizer, name, total_steps=total, warmup_steps=warmup, **KEYWORDS.get(name, {}))
     optimizer.step()  # without gradients: it only counts as one
     rates = []
     for _ in range(total):
