@@ -1,0 +1,199 @@
+"""What Python objects hold: a walk through nested state that keeps the shallow contents of everything it meets."""
+
+import operator
+import types
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lrfinder.rng import GENERATORS
+
+__all__ = ["Contents"]
+
+# Leaves that hold nothing to restore: passed over without a further look, so that large vocabularies stay cheap.
+_LEAVES = frozenset({
+    bool, bytes, complex, float, int, str, torch.device, torch.dtype, torch.Size, type, types.BuiltinFunctionType,
+    types.FunctionType, types.MethodType, types.NoneType, weakref.ref,
+})  # fmt: skip
+_OBJECTS = (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, types.SimpleNamespace)
+_TRANSPARENT = frozenset({"_parameters", "_buffers", "_modules"})  # left out of names: `Net.fc.weight`, as torch writes
+
+
+class Contents:
+    """The contents of modules, optimizers, scalers and of the plain containers in them, as found when added.
+
+    Every object reached is kept by reference with a shallow copy of what it held. As the parts of the copy are the
+    original objects, restoring each object on its own puts the whole graph back: identities, aliases and cycles too.
+    The walk enters modules, optimizers, gradient scalers, dataclasses, namespaces and the attributes of tensors; dicts,
+    lists, deques, sets, tuples and arrays. Any other object is kept by reference only.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Linear(2, 1)
+        >>> model.history = [0.5]
+        >>> contents = Contents()
+        >>> contents.add("Linear", model)
+        >>> model.history.append(0.4); model.extra = 1
+        >>> contents.restore()
+        []
+        >>> model.history, hasattr(model, "extra")
+        ([0.5], False)
+    """
+
+    def __init__(self) -> None:
+        self.tensors: list[tuple[str, Tensor]] = []
+        self.generators: list[tuple[str, Any]] = []
+        self.optimizers: list[Any] = []
+        self.modules: list[nn.Module] = []
+        self._seen: dict[int, Any] = {}
+        self._names: dict[int, str] = {}
+        self._kept: list[tuple[str, Callable[[], None]]] = []
+
+    def add(self, name: str, root: Any) -> None:
+        """Keep the contents of an object and of all that is reached from it.
+
+        Args:
+            name: What messages call the object, such as the name of its class.
+            root: The object; its own attributes are kept whatever its class.
+        """
+        if not _is_walked(root) and hasattr(root, "__dict__") and id(root) not in self._seen:
+            self._seen[id(root)] = root
+            root = vars(root)
+        pending = deque([(name, root)])
+        while pending:
+            path, value = pending.popleft()
+            if id(value) not in self._seen:
+                self._seen[id(value)] = value  # held from here on, so that its id stays its own
+                self._names.setdefault(id(value), path)
+                pending.extend(self._enter(path, value))
+
+    def restore(self) -> list[tuple[str, Exception]]:
+        """Put the contents of every object back in place; may be called any number of times.
+
+        Returns:
+            What could not be put back: pairs of a name and the error.
+        """
+        failures: list[tuple[str, Exception]] = []
+        for name, put_back in self._kept:
+            try:
+                put_back()
+            except Exception as error:  # noqa: BLE001 - the rest still has to be put back
+                failures.append((name, error))
+        return failures
+
+    def _enter(self, path: str, value: Any) -> list[tuple[str, Any]]:
+        """Keep one object; return what it holds, by name."""
+        if isinstance(value, Tensor):
+            self.tensors.append((path, value))
+            return self._tensor_parts(path, value)
+        if isinstance(value, GENERATORS):
+            self.generators.append((path, value))
+            return []
+        if isinstance(value, dict):
+            return self._keep_dict(path, value)
+        if isinstance(value, (list, deque, tuple)):
+            return self._keep_row(path, value)
+        if isinstance(value, set):
+            saved = set(value)
+            self._kept.append((path, lambda: _restore_set(value, saved)))
+            return [(path, item) for item in saved if type(item) not in _LEAVES]
+        if isinstance(value, (np.ndarray, bytearray)):
+            self._keep_array(path, value)
+            return []
+        if isinstance(value, nn.Module):
+            self.modules.append(value)
+        if isinstance(value, torch.optim.Optimizer):
+            self.optimizers.append(value)
+        return [(path, vars(value))] if _is_object(value) else []
+
+    def _tensor_parts(self, path: str, tensor: Tensor) -> list[tuple[str, Any]]:
+        parts: list[tuple[str, Any]] = []
+        if tensor.is_leaf and tensor._backward_hooks is not None:
+            parts.append((f"{path}._backward_hooks", tensor._backward_hooks))
+        attributes = getattr(tensor, "__dict__", None)
+        if attributes:
+            parts.append((path, attributes))
+        return parts
+
+    def _keep_dict(self, path: str, value: dict[Any, Any]) -> list[tuple[str, Any]]:
+        saved = list(dict.items(value))
+        self._kept.append((path, lambda: _restore_dict(value, saved)))
+        parts = [(self._child(path, key), item) for key, item in saved if type(item) not in _LEAVES]
+        return parts + [(path, key) for key, _ in saved if isinstance(key, Tensor)]
+
+    def _child(self, path: str, key: Any) -> str:
+        if isinstance(key, Tensor):
+            return f"{path}[{self._names.get(id(key), 'tensor')}]"
+        if key in _TRANSPARENT:
+            return path
+        return f"{path}.{key}"
+
+    def _keep_row(self, path: str, value: Any) -> list[tuple[str, Any]]:
+        saved = list(value)
+        if isinstance(value, list):
+            self._kept.append((path, lambda: _restore_list(value, saved)))
+        elif isinstance(value, deque):
+            self._kept.append((path, lambda: _restore_deque(value, saved)))
+        return [(f"{path}[{index}]", item) for index, item in enumerate(saved) if type(item) not in _LEAVES]
+
+    def _keep_array(self, path: str, value: Any) -> None:
+        if isinstance(value, np.ndarray) and not value.flags.writeable:
+            return
+        saved = value.copy()
+
+        def put_back() -> None:
+            if bytes(memoryview(value)) != bytes(memoryview(saved)):
+                value[...] = saved
+
+        def put_back_bytes() -> None:
+            value[:] = saved
+
+        self._kept.append((path, put_back if isinstance(value, np.ndarray) else put_back_bytes))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, _OBJECTS) or (
+        is_dataclass(value) and not isinstance(value, type) and hasattr(value, "__dict__")
+    )
+
+
+def _is_walked(value: Any) -> bool:
+    return _is_object(value) or isinstance(value, (Tensor, dict, list, tuple, set, deque, *GENERATORS))
+
+
+def _restore_dict(target: dict[Any, Any], saved: list[tuple[Any, Any]]) -> None:
+    """Put members, values and order back, writing only what differs: compiled graphs guard on untouched dicts."""
+    now = list(dict.items(target))
+    if len(now) == len(saved) and all(a is c and b is d for (a, b), (c, d) in zip(now, saved, strict=True)):
+        return
+    # A subclass may forbid or extend assignment: write through the class that does the storing.
+    kind = OrderedDict if isinstance(target, OrderedDict) else dict
+    if [id(key) for key, _ in now] != [id(key) for key, _ in saved]:
+        kind.clear(target)
+        now = []
+    for index, (key, value) in enumerate(saved):
+        if not now or now[index][1] is not value:
+            kind.__setitem__(target, key, value)
+
+
+def _restore_list(target: list[Any], saved: list[Any]) -> None:
+    if len(target) != len(saved) or not all(map(operator.is_, target, saved)):
+        list.__setitem__(target, slice(None), saved)
+
+
+def _restore_deque(target: deque[Any], saved: list[Any]) -> None:
+    if len(target) != len(saved) or not all(map(operator.is_, target, saved)):
+        target.clear()
+        target.extend(saved)
+
+
+def _restore_set(target: set[Any], saved: set[Any]) -> None:
+    if target != saved:
+        target.clear()
+        target.update(saved)

@@ -1,0 +1,204 @@
+"""The bytes behind tensors: each byte copied once, many tensors in few operations."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Copies", "Region", "regions"]
+
+_WORDS = (torch.int64, torch.int32, torch.int16, torch.uint8)
+_SMALL = 1 << 20  # bytes; regions below share one allocation
+_ALIGN = 16  # bytes, the width of a vectorised load
+
+
+class Region(NamedTuple):
+    """A stretch of memory to copy: integers that share the memory of one tensor or of several that overlap."""
+
+    name: str
+    words: Tensor
+    frozen: bool
+    nbytes: int  # of the storage, which may be freed and allocated again meanwhile
+
+    def revive(self) -> None:
+        """Allocate the storage again where it was shrunk."""
+        storage = self.words.untyped_storage()
+        if storage.nbytes() < self.nbytes:
+            storage.resize_(self.nbytes)
+
+
+class _Stretch(NamedTuple):
+    start: int
+    end: int
+    name: str
+    frozen: bool
+
+
+def regions(tensors: Iterable[tuple[str, Tensor, bool]]) -> list[Region]:
+    """Return the memory behind tensors, each byte once.
+
+    A tensor without gaps is seen as a row of integers, so that neither its dtype nor its strides matter and every bit
+    counts. Tensors that overlap in one storage share a region; it is frozen if all of them are. A tensor with gaps
+    (a column of a larger one) or without memory of the usual kind is a region by itself, seen as it is.
+
+    Args:
+        tensors: Name, tensor (plain: no wrapper, not sparse), and whether nobody is expected to write to it.
+
+    Returns:
+        The regions; tensors without elements or on the meta device have none.
+    """
+    found: list[Region] = []
+    by_storage: dict[tuple[torch.device, int], tuple[torch.UntypedStorage, list[_Stretch]]] = {}
+    for name, tensor, frozen in tensors:
+        if tensor.numel() == 0 or tensor.device.type == "meta":
+            continue
+        if tensor.layout != torch.strided:
+            found.append(Region(name, tensor, frozen=False, nbytes=0))
+            continue
+        storage = tensor.untyped_storage()
+        if storage.nbytes() == 0:
+            continue
+        size = tensor.element_size()
+        span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        if span > tensor.numel():
+            found.append(Region(name, tensor, frozen, storage.nbytes()))
+            continue
+        start = tensor.storage_offset() * size
+        key = (tensor.device, storage.data_ptr())
+        by_storage.setdefault(key, (storage, []))[1].append(_Stretch(start, start + span * size, name, frozen))
+    for (device, _), (storage, stretches) in by_storage.items():
+        for stretch in _merged(stretches):
+            words = _words(storage, stretch.start, stretch.end, device)
+            found.append(Region(stretch.name, words, stretch.frozen, storage.nbytes()))
+    return found
+
+
+def _merged(stretches: list[_Stretch]) -> list[_Stretch]:
+    """Return the union of stretches of one storage: those that overlap become one."""
+    if len(stretches) == 1:
+        return stretches
+    merged: list[_Stretch] = []
+    for stretch in sorted(stretches, key=lambda stretch: (stretch.start, -stretch.end)):
+        last = merged[-1] if merged else None
+        if last is None or stretch.start >= last.end:
+            merged.append(stretch)
+        else:
+            end, frozen = max(last.end, stretch.end), last.frozen and stretch.frozen
+            merged[-1] = _Stretch(last.start, end, last.name, frozen)
+    return merged
+
+
+def _words(storage: torch.UntypedStorage, start: int, end: int, device: torch.device) -> Tensor:
+    """Return a stretch of a storage as the widest integers that fit.
+
+    The result is a tensor of its own on the same memory: writing through it is allowed for inference tensors too.
+    """
+    places = (storage.data_ptr() + start, start, end)
+    dtype = next(dtype for dtype in _WORDS if all(place % dtype.itemsize == 0 for place in places))
+    row = torch.empty(0, dtype=dtype, device=device)
+    # torch's stub of set_ knows neither untyped storages nor that offset and size are plain numbers here
+    return row.set_(storage, start // dtype.itemsize, ((end - start) // dtype.itemsize,), (1,))
+
+
+class Copies:
+    """Copies of regions, written back on demand.
+
+    Small regions share one allocation, and regions of a kind are copied by one call of ``torch._foreach_copy_``, which
+    takes a few kernel launches for a thousand tensors. (torch offers it under no public name; without it the copies
+    are made one by one.)
+
+    Args:
+        found: The regions to copy.
+        device: Where the copies live; None keeps each beside its original.
+    """
+
+    def __init__(self, found: list[Region], device: torch.device | None = None) -> None:
+        self._regions = found
+        self._saved = _allocate([region.words for region in found], device)
+        _copy(self._saved, [region.words for region in found])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the copies take."""
+        return sum(saved.numel() * saved.element_size() for saved in self._saved)
+
+    def restore(self) -> list[tuple[str, Exception]]:
+        """Write the copies back; may be called any number of times.
+
+        Returns:
+            What could not be written: pairs of a name and the error.
+        """
+        targets = []
+        for region in self._regions:
+            if region.nbytes:
+                region.revive()
+            targets.append(region.words)
+        try:
+            _copy(targets, self._saved)
+        except Exception:  # noqa: BLE001 - one by one, to write all that can be written and to name what cannot
+            return self._restore_singly()
+        return []
+
+    def _restore_singly(self) -> list[tuple[str, Exception]]:
+        failures: list[tuple[str, Exception]] = []
+        for region, saved in zip(self._regions, self._saved, strict=True):
+            try:
+                region.words.copy_(saved)
+            except Exception as error:  # noqa: BLE001 - the rest still has to be written
+                failures.append((region.name, error))
+        return failures
+
+
+def _allocate(sources: list[Tensor], device: torch.device | None) -> list[Tensor]:
+    """Return memory for a copy of each source; small ones with the same home are slices of one allocation."""
+    saved: dict[int, Tensor] = {}
+    small: dict[tuple[torch.device, bool], list[int]] = {}
+    for index, source in enumerate(sources):
+        target = source.device if device is None else device
+        pinned = target.type == "cpu" and source.device.type != "cpu"
+        plain = source.layout == torch.strided and source.dim() == 1 and source.is_contiguous()
+        nbytes = source.numel() * source.element_size()
+        if not plain:
+            saved[index] = source.clone() if target == source.device else source.to(target)
+        elif nbytes >= _SMALL:
+            saved[index] = _empty(nbytes, target, pinned=pinned).view(source.dtype)
+        else:
+            small.setdefault((target, pinned), []).append(index)
+    for (target, pinned), indices in small.items():
+        saved.update(_slices({index: sources[index] for index in indices}, target, pinned=pinned))
+    return [saved[index] for index in range(len(sources))]
+
+
+def _slices(sources: dict[int, Tensor], target: torch.device, *, pinned: bool) -> dict[int, Tensor]:
+    places, end = {}, 0
+    for index, source in sources.items():
+        places[index] = (end, source.numel() * source.element_size())
+        end += -(-places[index][1] // _ALIGN) * _ALIGN
+    arena = _empty(end, target, pinned=pinned)
+    return {index: arena[start : start + size].view(sources[index].dtype) for index, (start, size) in places.items()}
+
+
+def _empty(nbytes: int, device: torch.device, *, pinned: bool) -> Tensor:
+    if pinned:
+        try:
+            return torch.empty(nbytes, dtype=torch.uint8, device=device, pin_memory=True)
+        except RuntimeError:  # the host cannot lock so much memory: pageable memory is slower, but right
+            pass
+    return torch.empty(nbytes, dtype=torch.uint8, device=device)
+
+
+def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy many tensors in one batch for each pair of devices and dtype."""
+    batches: dict[tuple[torch.device, torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = {}
+    for target, source in zip(targets, sources, strict=True):
+        if target.layout != torch.strided:
+            target.copy_(source)
+            continue
+        batch = batches.setdefault((target.device, source.device, target.dtype), ([], []))
+        batch[0].append(target)
+        batch[1].append(source)
+    for into, out_of in batches.values():
+        torch._foreach_copy_(into, out_of, non_blocking=True)
+    for device in {device for kind in batches for device in kind[:2] if device.type not in {"cpu", "meta"}}:
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,339 @@
+"""A training setup at one moment, and the way back to it, bit for bit and in place."""
+
+import copy
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lrfinder.checksum import checksum
+from lrfinder.contents import Contents
+from lrfinder.errors import ArgumentError, RestoreError
+from lrfinder.memory import Copies, Region, regions
+from lrfinder.rng import GENERATORS, RandomStreams
+from lrfinder.tensors import TensorState
+
+__all__ = ["Capture", "Snapshot", "interrupts_deferred", "preserved"]
+
+_Failures = list[tuple[str, Exception]]
+
+
+class Capture(Protocol):
+    """State that something else captured, such as a loader's."""
+
+    def restore(self) -> None:
+        """Put the state back; called once for every rewind and for the restore."""
+
+
+class Snapshot:
+    """Everything that training changes, as it was when the snapshot was taken; see `Snapshot.take`."""
+
+    _contents: Contents
+    _states: list[TensorState]
+    _copies: list[Copies]
+    _checked: list[Region]
+    _checksums: list[Tensor]
+    _foreign: list["_StateDict"]
+    _streams: RandomStreams
+    _first: tuple[Capture, ...]
+    _last: tuple[Capture, ...]
+    _done: bool
+
+    @classmethod
+    def take(
+        cls,
+        modules: Iterable[nn.Module] = (),
+        optimizers: Iterable[Any] = (),
+        *,
+        grad_scaler: Any = None,
+        extra_state: Iterable[Any] = (),
+        first: Iterable[Capture] = (),
+        last: Iterable[Capture] = (),
+        devices: Iterable[torch.device | str] = (),
+        snapshot_device: torch.device | str | None = None,
+        snapshot_frozen: bool = True,
+    ) -> "Snapshot":
+        """Take a snapshot, and set all gradients aside: every ``.grad`` is None afterwards.
+
+        Kept are the modules' tensors, attributes, flags and hooks; the optimizers' and the scaler's state and
+        attributes; the random streams; and the extra state. No tensor and no container changes identity, neither now
+        nor when it is restored.
+
+        Args:
+            modules: The model, and a criterion that is a module.
+            optimizers: All optimizers that step.
+            grad_scaler: A ``torch.amp.GradScaler``, or None.
+            extra_state: More that training changes: modules, optimizers and scalers are kept whole, generators by
+                their state, anything else by its ``state_dict``.
+            first: Captures made before this call, restored before the random streams.
+            last: Captures made before this call, restored after everything else.
+            devices: Accelerators in use beside those of the tensors found; their random streams are kept.
+            snapshot_device: Where copies live; None keeps each beside its tensor. "cpu" is the host's memory, pinned
+                where it can be.
+            snapshot_frozen: Whether frozen parameters (without ``requires_grad`` and in no optimizer) are copied, to
+                the host's memory. If not, checksums prove that nobody wrote to them.
+
+        Returns:
+            The snapshot.
+
+        Raises:
+            ArgumentError: A piece of extra state has no ``state_dict``, or a lazy module is uninitialised.
+
+        Example:
+            >>> model = torch.nn.Linear(2, 1)
+            >>> snapshot = Snapshot.take([model])
+            >>> before = model.weight.tolist()
+            >>> _ = torch.nn.init.zeros_(model.weight)
+            >>> snapshot.restore()
+            >>> model.weight.tolist() == before
+            True
+        """
+        self = cls()
+        self._done = False
+        self._first, self._last = tuple(first), tuple(last)
+        self._states = []
+        device = None if snapshot_device is None else torch.device(snapshot_device)
+        try:
+            with interrupts_deferred(), torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+                self._collect(list(modules), list(optimizers), grad_scaler, list(extra_state))
+                self._copy_bits(device, copy_frozen=snapshot_frozen)
+                found = {state.tensor.device for state in self._states}
+                self._streams = RandomStreams(self._contents.generators, {*map(torch.device, devices), *found})
+                for state in self._states:
+                    state.set_grad_aside()
+        except BaseException:
+            for state in self._states:
+                if state.grad is not None:
+                    state.put_grad_back()
+            raise
+        return self
+
+    def rewind(self, *, streams: bool = True) -> None:
+        """Put everything back as it was, but leave the gradients aside: ready for another sweep.
+
+        Args:
+            streams: Whether random streams and captures of loaders go back as well.
+
+        Raises:
+            RestoreError: Something could not be put back; everything else was.
+        """
+        if self._done:
+            raise RestoreError("`Snapshot.rewind` was called after `Snapshot.restore`, which ends a snapshot. Take a new one.")
+        self._put_back(streams=streams, gradients=False)
+
+    def restore(self) -> None:
+        """Put everything back as it was, gradients included, and give the copies up.
+
+        Another call does nothing. An interrupt (Ctrl-C) that arrives meanwhile is raised when all is done.
+
+        Raises:
+            RestoreError: Something could not be put back; everything else was.
+        """
+        if not self._done:
+            self._put_back(streams=True, gradients=True)
+
+    def verify(self) -> None:
+        """Check that nobody wrote to the frozen parameters that were not copied.
+
+        Raises:
+            RestoreError: A frozen parameter changed; it is named.
+        """
+        with torch.no_grad():
+            changed = self._changed()
+        if changed:
+            raise RestoreError(_changed_message(changed))
+
+    def _collect(self, modules: list[Any], optimizers: list[Any], grad_scaler: Any, extras: list[Any]) -> None:
+        for extra in extras:
+            _check_extra(extra)
+        self._contents = Contents()
+        for root in [*modules, *optimizers, *([] if grad_scaler is None else [grad_scaler])]:
+            self._contents.add(type(root).__name__, root)
+        self._foreign = []
+        for extra in extras:
+            if _is_kept_whole(extra) or isinstance(extra, GENERATORS):
+                self._contents.add(type(extra).__name__, extra)
+            else:
+                self._foreign.append(_StateDict(extra))
+        self._states = [TensorState(name, tensor) for name, tensor in self._contents.tensors]
+
+    def _copy_bits(self, device: torch.device | None, *, copy_frozen: bool) -> None:
+        stepped = {id(tensor) for optimizer in self._contents.optimizers for tensor in _stepped(optimizer)}
+        views = any(getattr(module, "gradient_as_bucket_view", False) for module in self._contents.modules)
+        parts: list[tuple[str, Tensor, bool]] = []
+        for state in self._states:
+            tensor = state.tensor
+            frozen = isinstance(tensor, nn.Parameter) and not tensor.requires_grad and id(tensor) not in stepped
+            parts += [(state.name, part, frozen) for part in state.parts]
+            if tensor.is_leaf and tensor.grad is not None and (views or _is_part(tensor.grad)):
+                kept = TensorState(f"{state.name}.grad", tensor.grad)
+                parts += [(kept.name, part, False) for part in kept.parts]
+        found = regions(parts)
+        frozen_regions = [region for region in found if region.frozen]
+        self._copies = [Copies([region for region in found if not region.frozen], device)]
+        self._checked, self._checksums = [], []
+        if copy_frozen:
+            self._copies.append(Copies(frozen_regions, torch.device("cpu")))
+        else:
+            self._checked = frozen_regions
+            self._checksums = [_region_checksum(region) for region in frozen_regions]
+
+    def _put_back(self, *, streams: bool, gradients: bool) -> None:
+        failures: _Failures = []
+        with interrupts_deferred():
+            with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+                self._put_state_back(failures, streams=streams, gradients=gradients)
+                changed = self._changed() if gradients else []
+            if failures or changed:
+                raise _restore_error(failures, changed) from (failures[0][1] if failures else None)
+            if gradients:
+                self._done = True
+                self._copies, self._checked, self._checksums = [], [], []
+
+    def _put_state_back(self, failures: _Failures, *, streams: bool, gradients: bool) -> None:
+        for foreign in self._foreign:
+            _attempt(failures, foreign.name, foreign.restore)
+        failures += self._contents.restore()
+        for state in self._states:
+            _attempt(failures, state.name, state.restore)
+        for copies in self._copies:
+            failures += copies.restore()
+        for state in self._states:
+            _attempt(failures, f"{state.name}.grad", state.put_grad_back if gradients else state.clear_grad)
+        if streams:
+            for capture in self._first:
+                _attempt(failures, type(capture).__name__, capture.restore)
+            failures += self._streams.restore()
+            for capture in self._last:
+                _attempt(failures, type(capture).__name__, capture.restore)
+
+    def _changed(self) -> list[str]:
+        if not self._checked:
+            return []
+        now = [_region_checksum(region) for region in self._checked]
+        pairs = zip(now, self._checksums, strict=True)
+        same = torch.stack([(new == old).all().cpu() for new, old in pairs]).tolist()
+        return [region.name for region, is_same in zip(self._checked, same, strict=True) if not is_same]
+
+
+@contextmanager
+def preserved(
+    modules: Iterable[nn.Module] = (), optimizers: Iterable[Any] = (), **options: Any
+) -> Generator[Snapshot, None, None]:
+    """Take a snapshot and restore it on every way out; an exception of the user passes through unchanged.
+
+    Args:
+        modules: As for `Snapshot.take`.
+        optimizers: As for `Snapshot.take`.
+        **options: As for `Snapshot.take`.
+
+    Yields:
+        The snapshot.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> before = model.bias.tolist()
+        >>> with preserved([model]):
+        ...     _ = torch.nn.init.ones_(model.bias)
+        >>> model.bias.tolist() == before
+        True
+    """
+    snapshot = Snapshot.take(modules, optimizers, **options)
+    try:
+        yield snapshot
+    finally:
+        try:
+            snapshot.restore()
+        except KeyboardInterrupt:  # arrived before interrupts were deferred
+            snapshot.restore()
+            raise
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back for the length of a block; it is raised at the end.
+
+    Only the main thread receives interrupts, so that elsewhere this does nothing.
+
+    Yields:
+        Nothing.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if received:
+            signal.raise_signal(signal.SIGINT)
+
+
+class _StateDict:
+    """The state of an object that has a ``state_dict``."""
+
+    def __init__(self, owner: Any) -> None:
+        self.name = type(owner).__name__
+        self._owner = owner
+        self._saved = copy.deepcopy(owner.state_dict())
+
+    def restore(self) -> None:
+        self._owner.load_state_dict(copy.deepcopy(self._saved))  # the owner may keep what it is given
+
+
+def _is_kept_whole(extra: Any) -> bool:
+    return isinstance(extra, (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler))
+
+
+def _check_extra(extra: Any) -> None:
+    has_state = callable(getattr(extra, "state_dict", None)) and callable(getattr(extra, "load_state_dict", None))
+    if not (_is_kept_whole(extra) or isinstance(extra, GENERATORS) or has_state):
+        raise ArgumentError(
+            "`extra_state` takes modules, optimizers, generators, and objects with `state_dict` and "
+            f"`load_state_dict`, got {extra=!r}. Give the object these two methods, or leave it out."
+        )
+
+
+def _stepped(optimizer: Any) -> list[Tensor]:
+    """Return the parameters that an optimizer holds, read without its properties (a wrapper's may do more)."""
+    return [tensor for group in vars(optimizer).get("param_groups", ()) for tensor in group["params"]]
+
+
+def _is_part(tensor: Tensor) -> bool:
+    """Return whether a gradient is a piece of a larger buffer that others may write to."""
+    if tensor.layout != torch.strided or hasattr(tensor, "__tensor_flatten__"):
+        return False
+    return tensor._is_view() or tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+
+
+def _region_checksum(region: Region) -> Tensor:
+    words = region.words
+    if words.dim() != 1 or not words.is_contiguous() or words.is_floating_point() or words.is_complex():
+        words = words.contiguous().view(-1).view(torch.uint8)
+    return checksum(words)
+
+
+def _attempt(failures: _Failures, name: str, put_back: Callable[[], None]) -> None:
+    try:
+        put_back()
+    except Exception as error:  # noqa: BLE001 - the rest still has to be put back
+        failures.append((name, error))
+
+
+def _changed_message(names: list[str]) -> str:
+    return (
+        f"Frozen parameters were written to during the range test: {', '.join(names)}. With `snapshot_frozen=False` "
+        "they were not copied and cannot be put back. Use `snapshot_frozen=True`."
+    )
+
+
+def _restore_error(failures: _Failures, changed: list[str]) -> RestoreError:
+    parts = [f"{name} ({type(error).__name__}: {error})" for name, error in failures]
+    message = f"Could not put back: {'; '.join(parts)}. Everything else is as it was." if parts else ""
+    return RestoreError(" ".join(filter(None, [message, _changed_message(changed) if changed else ""])))
