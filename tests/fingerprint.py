@@ -1,0 +1,165 @@
+"""A slow, obvious fingerprint of everything that is reachable from some objects, and of the process around them."""
+
+import functools
+import multiprocessing
+import random
+import signal
+import threading
+import types
+import weakref
+from collections import deque
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import optimizer as optimizer_module
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+from tqdm import tqdm
+
+__all__ = ["Fingerprint", "bits", "differences", "process_state", "random_state"]
+
+SIMPLE = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, np.generic)
+OPAQUE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.GeneratorType)
+OPAQUE_PACKAGES = ("torch._dynamo", "torch._C", "torch._inductor", "torch.distributed", "multiprocessing", "_thread")
+
+
+class Fingerprint:
+    """Walks from named objects through everything they hold, and writes down identity and value of each part.
+
+    Attributes:
+        values: By path, what was found there.
+    """
+
+    def __init__(self, **roots):
+        self.values = {}
+        self._seen = set()
+        self._alive = []  # so that no id is used again by another object
+        for name, root in roots.items():
+            self._walk(name, root)
+
+    def _walk(self, path, value):
+        if isinstance(value, SIMPLE):
+            self.values[path] = (type(value).__name__, repr(value))
+            return
+        if isinstance(value, types.MethodType):
+            self.values[path] = ("method", id(value.__self__), id(value.__func__))
+            return
+        if isinstance(value, functools.partial):
+            self._walk(f"{path}.func", value.func)
+            self._walk(f"{path}.args", (*value.args, *value.keywords.values()))
+            return
+        if not isinstance(value, tuple):  # a tuple is as good as an equal one
+            self.values[path] = (type(value).__name__, id(value))
+            if id(value) in self._seen:
+                return
+            self._seen.add(id(value))
+            self._alive.append(value)
+        self._parts(path, value)
+
+    def _parts(self, path, value):
+        if isinstance(value, torch.Tensor):
+            self._tensor(path, value)
+        elif isinstance(value, torch.Generator):
+            self.values[f"{path}:state"] = bits(value.get_state())
+        elif isinstance(value, random.Random):
+            self.values[f"{path}:state"] = repr(value.getstate())
+        elif isinstance(value, np.random.Generator):
+            self.values[f"{path}:state"] = repr(value.bit_generator.state)
+        elif isinstance(value, np.ndarray):
+            self.values[f"{path}:value"] = (value.shape, str(value.dtype), value.tobytes())
+        elif isinstance(value, (dict, types.MappingProxyType)):
+            self.values[f"{path}:keys"] = [self._key(key) for key in value]
+            for index, (key, item) in enumerate(list(value.items())):
+                self._walk(f"{path}[{key if isinstance(key, SIMPLE) else index!r}]", item)
+        elif isinstance(value, (list, tuple, deque)):
+            self.values[f"{path}:len"] = len(value)
+            for index, item in enumerate(value):
+                self._walk(f"{path}[{index}]", item)
+        elif isinstance(value, (set, frozenset)):
+            self.values[f"{path}:items"] = sorted(str(self._key(item)) for item in value)
+        elif isinstance(value, weakref.ref):
+            self.values[f"{path}:to"] = id(value())
+        elif isinstance(value, _BaseDataLoaderIter):
+            for name in ("_num_yielded", "_base_seed", "_send_idx", "_rcvd_idx", "_tasks_outstanding", "_shutdown"):
+                self.values[f"{path}.{name}"] = repr(getattr(value, name, None))
+        elif isinstance(value, nn.Module) or not (
+            isinstance(value, OPAQUE) or type(value).__module__.startswith(OPAQUE_PACKAGES)
+        ):
+            self._attributes(path, value)
+
+    def _attributes(self, path, value):
+        attributes = getattr(value, "__dict__", {})
+        self.values[f"{path}:attributes"] = list(attributes)
+        for name, item in list(attributes.items()):
+            self._walk(f"{path}.{name}", item)
+
+    def _tensor(self, path, tensor):
+        self.values[f"{path}:value"] = bits(tensor)
+        if tensor.layout == torch.strided:
+            self.values[f"{path}:storage"] = (tensor.data_ptr(), tuple(tensor.stride()))
+        self.values[f"{path}:flags"] = (tensor.requires_grad, tensor.is_inference(), str(tensor.device))
+        self.values[f"{path}:hooks"] = [id(hook) for hook in (tensor._backward_hooks or {}).values()]
+        if tensor.is_leaf:
+            self._walk(f"{path}.grad", tensor.grad)
+        for name, item in vars(tensor).items():
+            if not name.startswith("_dynamo"):  # torch.compile's marks
+                self._walk(f"{path}.{name}", item)
+
+    def _key(self, key):
+        return repr(key) if isinstance(key, SIMPLE) else f"{type(key).__name__} {id(key)}"
+
+
+def bits(tensor):
+    """Return what distinguishes one tensor's value from another's: shape, dtype, and each bit."""
+    tensor = tensor.detach()
+    if tensor.is_sparse:
+        return ("sparse", tuple(tensor.shape), tensor.is_coalesced(), bits(tensor._indices()), bits(tensor._values()))
+    data = tensor.cpu().contiguous().reshape(-1)
+    return (tuple(tensor.shape), str(tensor.dtype), data.view(torch.uint8).numpy().tobytes())
+
+
+def random_state():
+    """Return the states of all global random generators."""
+    state = {
+        "python": repr(random.getstate()),
+        "numpy": repr([part.tobytes() if isinstance(part, np.ndarray) else part for part in np.random.get_state()]),
+        "torch": bits(torch.get_rng_state()),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = [bits(each) for each in torch.cuda.get_rng_state_all()]
+    return state
+
+
+def process_state():
+    """Return what a range test could leave behind in the process, outside the objects that it was given."""
+    return {
+        **random_state(),
+        "workers": sorted(process.pid for process in multiprocessing.active_children()),
+        "threads": sorted(thread.name for thread in threading.enumerate() if thread.name != "tqdm_monitor"),
+        "optimizer hooks": [
+            list(hooks)
+            for hooks in (
+                optimizer_module._global_optimizer_pre_hooks,
+                optimizer_module._global_optimizer_post_hooks,
+            )
+        ],
+        "module hooks": [
+            list(getattr(nn.modules.module, name)) for name in dir(nn.modules.module) if name.startswith("_global_") and
+            isinstance(getattr(nn.modules.module, name), dict)
+        ],
+        "signal handlers": [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)],
+        "bars": len(tqdm._instances),
+        "modes": (
+            torch.is_grad_enabled(),
+            torch.is_autocast_enabled("cpu"),
+            torch.is_anomaly_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+        ),
+    }
+
+
+def differences(before, after):
+    """Return, for two dicts, the keys under which they differ."""
+    return [key for key in {**before, **after} if before.get(key, "absent") != after.get(key, "absent")]
