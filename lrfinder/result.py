@@ -208,7 +208,7 @@ class RangeTestResult:
         rates = self.group_lrs(suggestion)
         if self.total_steps is not None:
             kwargs.setdefault("total_steps", self.total_steps)
-        if name == "cyclic" and self.onset is not None and self.group_lrs(self.onset)[0] < rates[0]:
+        if name == "cyclic" and self.onset is not None and sum(self.group_lrs(self.onset)) < sum(rates):
             kwargs.setdefault("base_lr", self.group_lrs(self.onset))
         return make_scheduler(rates, optimizer, name, **kwargs)
 
