@@ -2,32 +2,27 @@
 
 import copy
 import dataclasses
-import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from lrfinder.errors import ArgumentError
+from lrfinder.loader import check_loader, clone, is_one_shot, samplers, shut_down
 
-__all__ = ["Batches", "LoaderState", "batch_size", "is_one_shot", "is_ordered", "move"]
-
-_MAX_DEPTH = 4  # a loader in a wrapper, its batch sampler, that one's sampler, and what a wrapper around it draws from
+__all__ = ["Batches", "batch_size", "move"]
 
 
 def move(batch: Any, device: torch.device) -> Any:
     """Return `batch` with every tensor in it on `device`.
 
-    Tensors are found in tuples, named tuples, lists, mappings and dataclasses, nested as deep as they
-    come. Whatever else a batch holds is left alone, and the user's own containers are never written to:
-    where nothing has to move, the batch itself comes back.
+    Tensors are found in tuples, named tuples, lists, mappings and dataclasses, nested as deep as they come, and what
+    has a method `to` moves itself. Whatever else a batch holds is left alone, and the user's own containers are never
+    written to: where nothing has to move, the batch itself comes back.
 
     Args:
         batch: A batch as the loader gave it.
@@ -54,9 +49,20 @@ def move(batch: Any, device: torch.device) -> Any:
         return _moved_mapping(batch, device)
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
         return _moved_dataclass(batch, device)
-    if callable(getattr(batch, "to", None)):
-        return copy.copy(batch).to(device)
+    if callable(getattr(batch, "to", None)) and not isinstance(batch, type):
+        twin = _shallow_copy(batch)
+        moved = twin.to(device)
+        return twin if moved is None else moved  # some move themselves and return nothing
     return batch
+
+
+def _shallow_copy(container: Any) -> Any:
+    # A container keeps its items in a list or a dictionary of its own, which the copy must not share.
+    twin = copy.copy(container)
+    if getattr(twin, "__dict__", None) and twin is not container:
+        inner = {name: value for name, value in vars(twin).items() if isinstance(value, (dict, list))}
+        vars(twin).update({name: copy.copy(value) for name, value in inner.items()})
+    return twin
 
 
 def _moved_sequence(batch: Any, device: torch.device) -> Any:
@@ -64,7 +70,9 @@ def _moved_sequence(batch: Any, device: torch.device) -> Any:
     if all(new is old for new, old in zip(moved, batch, strict=True)):
         return batch
     if isinstance(batch, list):
-        return moved if type(batch) is list else type(batch)(moved)
+        twin = _shallow_copy(batch)  # keeps what a subclass carries besides its items
+        twin[:] = moved
+        return twin
     return batch._make(moved) if hasattr(batch, "_make") else type(batch)(moved)
 
 
@@ -75,10 +83,10 @@ def _moved_mapping(batch: Any, device: torch.device) -> Any:
     if type(batch) is dict:
         return moved
     if hasattr(batch, "__setitem__"):  # keeps what a subclass carries besides its items
-        clone = copy.copy(batch)
+        twin = _shallow_copy(batch)
         for key, value in moved.items():
-            clone[key] = value
-        return clone
+            twin[key] = value
+        return twin
     return type(batch)(moved)
 
 
@@ -86,10 +94,10 @@ def _moved_dataclass(batch: Any, device: torch.device) -> Any:
     moved = {f.name: move(getattr(batch, f.name), device) for f in dataclasses.fields(batch) if hasattr(batch, f.name)}
     if all(value is getattr(batch, name) for name, value in moved.items()):
         return batch
-    clone = copy.copy(batch)
+    twin = copy.copy(batch)
     for name, value in moved.items():
-        object.__setattr__(clone, name, value)  # frozen dataclasses too
-    return clone
+        object.__setattr__(twin, name, value)  # frozen dataclasses too
+    return twin
 
 
 def batch_size(batch: Any) -> int | None:
@@ -119,108 +127,6 @@ def batch_size(batch: Any) -> int | None:
     return next((size for item in items if (size := batch_size(item)) is not None), None)
 
 
-def is_one_shot(loader: Any) -> bool:
-    """Tell whether `loader` is an iterator, which gives its batches once and cannot be started again.
-
-    Args:
-        loader: What the user trains on.
-
-    Returns:
-        True for generators and other iterators, False for loaders, lists and other re-iterable objects.
-
-    Example:
-        >>> is_one_shot([1, 2]), is_one_shot(iter([1, 2]))
-        (False, True)
-    """
-    return hasattr(loader, "__next__")
-
-
-def is_ordered(loader: Any) -> bool:
-    """Tell whether `loader` is known to give the same batches in the same order each time.
-
-    Args:
-        loader: What the user trains on.
-
-    Returns:
-        True for lists, tuples and a `DataLoader` that does not shuffle; False where it shuffles or cannot be known.
-
-    Example:
-        >>> is_ordered(DataLoader(range(4))), is_ordered(DataLoader(range(4), shuffle=True))
-        (True, False)
-    """
-    if isinstance(loader, DataLoader):
-        return any(isinstance(sampler, SequentialSampler) for sampler in _samplers(loader))
-    return isinstance(loader, (list, tuple))
-
-
-def _samplers(loader: Any) -> list[Any]:
-    """Return the samplers of a loader, outermost first: its batch sampler, then what that draws from."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    found = [batch_sampler, getattr(batch_sampler, "sampler", None), getattr(loader, "sampler", None)]
-    return [s for i, s in enumerate(found) if s is not None and all(s is not earlier for earlier in found[:i])]
-
-
-class LoaderState:
-    """What reading a loader changes outside the global RNGs: generators, epochs, and attributes of its samplers.
-
-    Of a class that is not torch's only generators and `epoch` are captured: the rest is the user's business.
-
-    Args:
-        loader: What the user trains on. Loaders that a wrapper holds in its attributes are found too.
-
-    Example:
-        >>> loader = DataLoader(range(4), shuffle=True, generator=torch.Generator())
-        >>> state = LoaderState(loader)
-        >>> first = [int(x) for x in loader]
-        >>> state.restore()
-        >>> first == [int(x) for x in loader]
-        True
-    """
-
-    def __init__(self, loader: Any) -> None:
-        """Capture the state of `loader` as it is now."""
-        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._values: list[Callable[[], object]] = []
-        self._collect(loader, depth=0)
-
-    def _collect(self, owner: Any, depth: int) -> None:
-        attributes = getattr(owner, "__dict__", None)
-        if attributes is None or depth > _MAX_DEPTH or any(attributes is seen for seen, _ in self._attributes):
-            return
-        samplers = _samplers(owner)
-        if depth or isinstance(owner, DataLoader):
-            self._attributes.append((attributes, dict(attributes)))
-        elif "epoch" in attributes:
-            self._values.append(partial(setattr, owner, "epoch", attributes["epoch"]))
-        for value in [*attributes.values(), *samplers]:
-            if isinstance(value, torch.Generator):
-                self._values.append(partial(value.set_state, value.get_state()))
-            elif isinstance(value, random.Random):
-                self._values.append(partial(value.setstate, value.getstate()))
-            elif isinstance(value, np.random.Generator):
-                self._values.append(partial(setattr, value.bit_generator, "state", value.bit_generator.state))
-            elif isinstance(value, (DataLoader, Sampler)) or any(value is sampler for sampler in samplers):
-                self._collect(value, depth + 1)
-
-    def restore(self) -> None:
-        """Put the captured state back, in place."""
-        for attributes, saved in self._attributes:
-            attributes.clear()
-            attributes.update(saved)
-        for put_back in self._values:
-            put_back()
-
-
-def _clone(loader: Any) -> Any:
-    """Return what to iterate in place of `loader`, so that the user's own workers and iterator are left alone."""
-    if not isinstance(loader, DataLoader):
-        return loader
-    clone = copy.copy(loader)
-    # With persistent workers iter() would return, and reset, the user's live iterator.
-    clone._iterator = None
-    return clone
-
-
 class Batches:
     """An endless stream of batches: where the loader ends, it is started again with its sampler's next epoch.
 
@@ -239,15 +145,15 @@ class Batches:
         """Look at the loader; nothing is read yet.
 
         Raises:
-            ArgumentError: It is not iterable.
-        """
-        if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
-            raise ArgumentError(f"{name} must be an iterable of batches, got {type(loader).__name__}.")
+            ArgumentError: It is no iterable of batches.
+        """  # noqa: DOC502 - raised by check_loader
+        check_loader(loader, name)
         self.one_shot = is_one_shot(loader)
         self.consumed = 0
         self.batch_size: int | None = None
         self._name = name
-        self._loader = _clone(loader)
+        self._source = loader
+        self._loader = clone(loader)
         self._iterator: Iterator[Any] | None = None
         self._seen: list[Any] | None = [] if self.one_shot and remember else None
         self._replay: deque[Any] = deque()
@@ -281,7 +187,10 @@ class Batches:
         Returns:
             At least one batch.
         """
-        taken = list(islice(iter(self._loader), count))
+        self._iterator = iter(self._loader)
+        taken = list(islice(self._iterator, count))
+        self.consumed += len(taken)
+        self.close()
         self._require(len(taken) > 0)
         return taken
 
@@ -311,8 +220,9 @@ class Batches:
         return batch
 
     def _start_over(self) -> None:
-        self._shut_down()
-        for owner in [self._loader, *_samplers(self._loader)]:
+        if not getattr(self._loader, "persistent_workers", False):
+            self._shut_down()
+        for owner in [self._loader, *samplers(self._loader)]:
             if callable(getattr(owner, "set_epoch", None)) and isinstance(getattr(owner, "epoch", None), int):
                 owner.set_epoch(owner.epoch + 1)
                 break
@@ -325,6 +235,7 @@ class Batches:
             self._seen = None
         else:
             self.close()
+            self._loader = clone(self._source)
 
     def close(self) -> None:
         """Stop the workers that this stream has started."""
@@ -333,7 +244,4 @@ class Batches:
 
     def _shut_down(self) -> None:
         iterator, self._iterator = self._iterator, None
-        if isinstance(self._loader, DataLoader):
-            self._loader._iterator = None
-            # Waiting for the garbage collector would leave worker processes behind.
-            getattr(iterator, "_shutdown_workers", lambda: None)()
+        shut_down(self._loader, iterator)

@@ -16,10 +16,11 @@ from torch.optim import Optimizer
 
 from lrfinder import checks
 from lrfinder.curve import Context, Curve
-from lrfinder.data import Batches, LoaderState
+from lrfinder.data import Batches
 from lrfinder.errors import ArgumentError
 from lrfinder.groups import RateWriter
 from lrfinder.guard import only_these_step
+from lrfinder.loader import LoaderState
 from lrfinder.options import FindOptions
 from lrfinder.progress import Progress
 from lrfinder.result import RangeTestResult, spreads_of
@@ -69,15 +70,15 @@ class LRFinder:
         ArgumentError: The parts do not fit together; the message says which and what to do.
 
     Example:
-        >>> model = nn.Linear(4, 2)
-        >>> optimizer = torch.optim.Adam(model.parameters())
-        >>> batches = [(torch.randn(8, 4), torch.randint(0, 2, (8,)))] * 3
+        >>> model = nn.Linear(4, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(4, 32, 4)]
         >>> before = model.weight.detach().clone()
-        >>> result = LRFinder(model, optimizer, nn.CrossEntropyLoss()).find(
-        ...     batches, start_lr=1e-5, end_lr=1.0, num_iter=20, progress=False
+        >>> result = LRFinder(model, optimizer, nn.MSELoss()).find(
+        ...     batches, start_lr=1e-4, end_lr=10.0, num_iter=40, progress=False
         ... )
-        >>> len(result.lrs), bool((model.weight == before).all())
-        (20, True)
+        >>> 0.01 < result.suggestion.lr < 1.0, bool((model.weight == before).all())
+        (True, True)
     """
 
     def __init__(

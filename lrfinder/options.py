@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfinder.checks import check_positive, positive_int
-from lrfinder.data import is_one_shot, is_ordered
 from lrfinder.errors import ArgumentError
+from lrfinder.loader import check_loader, is_one_shot, is_ordered
 from lrfinder.schedulers import SCHEDULES
 from lrfinder.smoothing import SMOOTHINGS
 from lrfinder.suggest import RULES
@@ -89,8 +89,11 @@ class FindOptions:
             loader: The training data, as given to `LRFinder.find`.
 
         Raises:
-            ArgumentError: The loader cannot be swept several times over different batches.
+            ArgumentError: It is no iterable of batches, or cannot be swept several times over different batches.
         """
+        check_loader(loader)
+        if self.val_loader is not None:
+            check_loader(self.val_loader, "val_loader")
         if self.repeats > 1 and (is_ordered(loader) or is_one_shot(loader)):
             raise ArgumentError(
                 f"LRFinder.find(repeats={self.repeats}) averages over different batches, so the loader must shuffle, "
