@@ -48,7 +48,7 @@ class Curve:
         return len(self.lrs)
 
     def _freeze(self, name: str, array: npt.NDArray[np.generic]) -> None:
-        if array.ndim != 1 or array.shape != self.lrs.shape:
+        if array.ndim != 1 or array.shape != np.shape(self.lrs):
             raise ArgumentError(
                 f"Curve({name}=...) must have the shape of lrs={np.shape(self.lrs)}, one axis, got shape {array.shape}."
             )

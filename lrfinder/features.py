@@ -146,17 +146,17 @@ def divergence_lr(curve: Curve, context: Context) -> float | None:
         stopped = curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE}
         return float(curve.lrs[-1]) if stopped and len(curve) else None
     losses, smoothed = unit(curve)
-    excess = np.maximum(losses[first:] - smoothed[bottom(curve)], _least_rise(curve))
-    step = 1 if context.val else 0  # the rate that turned one loss into the next
-    rates = curve.lrs[first + step : first + step + len(excess) - 1]
+    last_low = first - 1
+    excess = np.maximum(losses[last_low:] - smoothed[bottom(curve)], _least_rise(curve))
+    step = last_low + (1 if context.val else 0)  # the rate that turned the last low loss into the first high one
+    rates = curve.lrs[step : step + len(excess) - 1]
     growth = np.exp(np.clip(0.5 * np.diff(np.log(excess)), 0.0, 50.0))
     beta = context.momentum
     feet = rates * 2 * (1 + beta) / (1 + beta + growth + beta / growth)
     agreed = _agreed(feet, growth)
     if agreed is not None:
         return agreed
-    lowest, highest = curve.lrs[bottom(curve)], curve.lrs[first]
-    return float(np.clip(np.median(feet[:FIRST_STEPS]), lowest, highest)) if len(feet) else float(highest)
+    return float(np.clip(np.median(feet[:FIRST_STEPS]), curve.lrs[bottom(curve)], rates[0]))
 
 
 def _agreed(feet: Floats, growth: Floats) -> float | None:

@@ -281,7 +281,7 @@ def scouted_range(curve: Curve, context: Context = NOTHING_KNOWN) -> tuple[float
     rate = divergence_lr(curve, context) if len(curve) else curve.stop_lr
     if rate is None:
         end = float(curve.lrs[-1]) if len(curve) else SCOUT_END
-        return end / 10 ** (DECADES_BELOW + DECADES_ABOVE), end
+        return end / 10 ** (DECADES_BELOW + 2 * DECADES_ABOVE), end
     return rate / 10**DECADES_BELOW, rate * 10**DECADES_ABOVE
 
 

@@ -70,8 +70,8 @@ def grid(start_lr: float, end_lr: float, num_iter: int, mode: str = "exponential
             different rates, there are too few points, or the mode is unknown.
 
     Example:
-        >>> grid(1e-4, 1.0, 5)
-        array([0.0001, 0.001 , 0.01  , 0.1   , 1.    ])
+        >>> [f"{lr:.0e}" for lr in grid(1e-4, 1.0, 5)]
+        ['1e-04', '1e-03', '1e-02', '1e-01', '1e+00']
     """
     for name, rate in (("start_lr", start_lr), ("end_lr", end_lr)):
         if not (math.isfinite(rate) and rate > 0):
