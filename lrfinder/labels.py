@@ -20,7 +20,7 @@ DISTANCE_COST, OVERLAP_COST = 0.4, 50.0
 # The distances from its anchor that a label tries.
 CLEARANCES = (8.0, 14.0, 22.0, 32.0, 44.0)
 
-# A marker's footprint, in units of its radius: its middle, corners and sides, to weigh as much as a line of some length.
+# A marker's footprint in units of its radius: middle, corners and sides, often, to weigh as much as a length of line.
 MARKER = np.repeat([[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1)], 6, axis=0)
 
 
@@ -96,7 +96,7 @@ def _footprint(line: Any) -> Floats:
     if line.get_linestyle() == "None":
         radius = line.get_markersize() / 2 * line.axes.figure.dpi / 72
         return np.concatenate([corners + radius * offset for offset in MARKER])
-    return dense(corners, spacing=2.0 if (line.get_alpha() or 1) > 0.5 else 8.0)
+    return dense(corners, spacing=1.0 if (line.get_alpha() or 1) > 0.5 else 6.0)
 
 
 def dense(path: ArrayLike, spacing: float = 2.0) -> Floats:

@@ -23,7 +23,7 @@ from lrfinder.suggest import Suggestion
 from lrfinder.sweep import Floats
 from lrfinder.view import Probes, diverged_from, is_linear, loss_at, loss_limits, marked_rules, probe_arrays, thin
 
-__all__ = ["plot_curve", "plot_result_png", "plot_schedule"]
+__all__ = ["file_axes", "plot_curve", "plot_result_png", "plot_schedule"]
 
 Style = dict[str, Any]
 
@@ -54,8 +54,7 @@ def plot_curve(
     """Draw the loss against the learning rate, with the suggestions marked by shape and value.
 
     The limits of the loss come from the part before divergence; what lies beyond is shaded. Several results may share
-    one Axes: each gets its own colour and dashes, the limits fit all, and the shade covers what is past every
-    divergence.
+    one Axes, each in its own colour and dashes; then what lies past the divergence of all is shaded.
 
     Args:
         curve: What was measured.
@@ -137,12 +136,25 @@ def plot_result_png(
     """
     with mpl.rc_context():
         mpl.rcdefaults()
-        figure = Figure(figsize=SIZE, dpi=dpi, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
-        plot_curve(curve, suggestions, ax=_calm(figure.add_subplot()), rules=rules, probes=probes, title=title)
+        ax = file_axes(dpi)
+        plot_curve(curve, suggestions, ax=ax, rules=rules, probes=probes, title=title)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi, transparent=False)
+        ax.figure.savefig(buffer, format="png", dpi=dpi, transparent=False)
     return buffer.getvalue()
+
+
+def file_axes(dpi: float = 150.0) -> Axes:
+    """Return Axes in a figure that pyplot does not know, for a picture that goes straight to a file.
+
+    Args:
+        dpi: Pixels per inch; the figure is 7 by 4 inches.
+
+    Returns:
+        Empty Axes in the active style.
+    """
+    figure = Figure(figsize=SIZE, dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return _calm(figure.add_subplot())
 
 
 def plot_schedule(scheduler: LRScheduler, total_steps: int, ax: Axes | None = None) -> Axes:
@@ -173,11 +185,10 @@ def plot_schedule(scheduler: LRScheduler, total_steps: int, ax: Axes | None = No
     colors = _palette(ax)
     lines = course.distinct()
     for place, (name, rates) in enumerate(lines.items()):
-        # Many groups share colours; naming the outer ones is enough to read the order.
+        # Of many groups, naming the outer ones is enough to read the order.
         named = len(lines) > 1 and (place < len(colors) - 1 or place == len(lines) - 1)
         style: Style = {"color": colors[place % len(colors)], "ls": DASHES[place % len(DASHES)], "lw": 1.8}
-        if len(course.steps) <= 200:  # few enough to see that each step has one rate
-            style["drawstyle"] = "steps-post"
+        style["drawstyle"] = "steps-post" if len(course.steps) <= 200 else "default"
         ax.plot(course.steps, rates, label=name if named else "_", **style)
     ax.set_xlabel("step, if the metric never improves" if isinstance(scheduler, ReduceLROnPlateau) else "step")
     ax.set_ylabel("learning rate")
@@ -189,8 +200,8 @@ def plot_schedule(scheduler: LRScheduler, total_steps: int, ax: Axes | None = No
     if cycled.size:
         _draw_momentum(ax, course.steps, cycled[:, 0], course.momentum, room)
     if len(lines) > 1:
-        corner = "upper right" if cycled.size else "best"
-        _frame(ax, ax.legend(fontsize=TEXT, ncols=1 if len(lines) < 4 else 3, loc=corner))
+        columns = 1 if len(lines) < 4 else 3
+        _frame(ax, ax.legend(fontsize=TEXT, ncols=columns, loc="upper right" if cycled.size else "best"))
     return ax
 
 
@@ -288,8 +299,7 @@ def _tick_rates(ax: Axes) -> None:
     """Label a log axis at powers of ten, at 1-2-5 or at round numbers: as the span asks and the width allows."""
     if ax.get_xscale() != "log":
         return
-    low, high = ax.get_xlim()
-    decades = np.log10(high / low)
+    decades = np.log10(np.divide(*ax.get_xlim()[::-1]))
     room = _width(ax) / 40  # a label takes 40 points
     if decades < 0.9:
         ax.xaxis.set_major_locator(MaxNLocator(int(np.clip(room, 2, 6)), steps=[1, 2, 2.5, 5, 10]))
@@ -314,7 +324,7 @@ def _name_lines(ax: Axes) -> None:
 
 
 def _name_marks(ax: Axes) -> None:
-    """Write its value beside every mark, anew for all of them, since each result moves the limits."""
+    """Write its value beside every mark, all anew: each result moves the limits."""
     for text in _ours(ax, LABEL):
         text.remove()
     figure = ax.figure
@@ -323,9 +333,10 @@ def _name_marks(ax: Axes) -> None:
     alone = len(_ours(ax, SMOOTHED)) == 1
     marks = sorted(_ours(ax, MARK), key=lambda mark: bool(mark.get_marker() != MAIN_SHAPE))
     at = [mark.get_xydata()[0] for mark in marks]
+    gap = " " if _width(ax) > 300 else "\n"
     texts, styles = [], []
     for mark, (lr, _) in zip(marks, at, strict=True):
-        texts.append(f"{mark.get_gid().removeprefix(MARK)} {lr:.1e}" if alone else f"{lr:.1e}")
+        texts.append(f"{mark.get_gid().removeprefix(MARK)}{gap}{lr:.1e}" if alone else f"{lr:.1e}")
         weight = "bold" if mark.get_marker() == MAIN_SHAPE else "normal"
         color = _foreground(ax) if alone else mark.get_color()
         styles.append({"color": color, "fontweight": weight, "fontsize": TEXT, "zorder": 5, "gid": LABEL})

@@ -153,7 +153,7 @@ def _twin(scheduler: LRScheduler) -> Any:
 
 
 def _copied(value: Any, memo: Memo) -> Any:
-    """Return a copy of what a scheduler holds: schedulers and lists part by part, the rest deeply where it can be."""
+    """Return a copy of what a scheduler holds: schedulers and lists part by part, the rest as deeply as it lets itself."""
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, LRScheduler):
@@ -164,7 +164,9 @@ def _copied(value: Any, memo: Memo) -> Any:
         return [_copied(part, memo) for part in value]
     if isinstance(value, MethodType) and id(value.__self__) not in memo:
         return value  # copying it would copy its owner, perhaps a whole trainer
-    try:
-        return copy.deepcopy(value, memo)
-    except Exception:  # noqa: BLE001 -- a user's object may refuse in any way; then it is used as it is
-        return value
+    for duplicate in (lambda: copy.deepcopy(value, memo), lambda: copy.copy(value)):
+        try:
+            return duplicate()
+        except Exception:  # noqa: BLE001, PERF203 -- a user's object may refuse to be copied in any way
+            continue
+    return value

@@ -120,7 +120,8 @@ def loss_limits(curve: Curve, past: float | None, scores: Floats, *, raw: bool =
     """Return the lowest and the highest loss that must be seen; a blow-up and single outliers need not.
 
     They come from the part before divergence. Should that hold a blow-up all the same, losses count up to four times
-    as far above the lowest as the median is. Measured losses count up to six times the median noise, or half the height, above and below.
+    as far above the lowest as the median is. Measured losses count up to six times the median noise, or half the
+    height, above and below.
 
     Args:
         curve: The curve, at least one point.
