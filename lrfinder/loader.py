@@ -88,8 +88,9 @@ def samplers(loader: Any) -> list[Any]:
         Its batch sampler, then what that one draws from; none for what has no samplers.
     """
     batch_sampler = getattr(loader, "batch_sampler", None)
-    found = [batch_sampler, getattr(batch_sampler, "sampler", None), getattr(loader, "sampler", None)]
-    return [s for i, s in enumerate(found) if s is not None and all(s is not earlier for earlier in found[:i])]
+    # Beside a batch sampler of the user's, torch's loader has a sequential sampler that nobody reads.
+    inner = getattr(loader if batch_sampler is None else batch_sampler, "sampler", None)
+    return [sampler for sampler in (batch_sampler, inner) if sampler is not None]
 
 
 class LoaderState:
