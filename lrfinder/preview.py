@@ -153,7 +153,7 @@ def _twin(scheduler: LRScheduler) -> Any:
 
 
 def _copied(value: Any, memo: Memo) -> Any:
-    """Return a copy of what a scheduler holds: schedulers and lists part by part, the rest as deeply as it lets itself."""
+    """Return a copy: schedulers and lists part by part, the rest as deeply as it lets itself be copied."""
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, LRScheduler):

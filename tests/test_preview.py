@@ -21,9 +21,8 @@ def _optimizer(kind=torch.optim.SGD, tensor=False, groups=2, **kwargs):
         kwargs.setdefault("momentum", 0.9)
     if kind is torch.optim.Adam and tensor:
         kwargs.setdefault("capturable", True)
-    return kind(
-        [{"params": [torch.ones(3, requires_grad=True)], "lr": torch.tensor(r) if tensor else r} for r in rates], **kwargs
-    )
+    rates = [torch.tensor(rate) if tensor else rate for rate in rates]
+    return kind([{"params": [torch.ones(3, requires_grad=True)], "lr": rate} for rate in rates], **kwargs)
 
 
 def _warm_cosine(o):
@@ -99,7 +98,7 @@ def _trained(optimizer, scheduler, steps):
         warnings.simplefilter("ignore")  # torch's own, of chained schedulers
         for _ in range(steps):
             rates.append([float(group["lr"]) for group in optimizer.param_groups])
-            momenta.append([float(group.get("momentum", group.get("betas", [0])[0])) for group in optimizer.param_groups])
+            momenta.append([group.get("momentum", group.get("betas", [0])[0]) for group in optimizer.param_groups])
             _step(optimizer, scheduler)
     return np.array(rates), np.array(momenta)
 
@@ -148,7 +147,8 @@ def test_the_warning_of_torch_for_a_wrong_order_still_comes_afterwards():
 
 
 def test_rates_that_share_one_tensor_stay_shared():
-    optimizer = torch.optim.SGD([{"params": [torch.ones(1, requires_grad=True)]} for _ in range(2)], lr=torch.tensor(0.5))
+    groups = [{"params": [torch.ones(1, requires_grad=True)]} for _ in range(2)]
+    optimizer = torch.optim.SGD(groups, lr=torch.tensor(0.5))
     assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"]
     scheduler = stock.LambdaLR(optimizer, [lambda step: 1.0, lambda step: 0.5])
     course = preview(scheduler, 4)
@@ -186,9 +186,9 @@ def test_what_does_not_fit_is_said():
     assert len(preview(scheduler, 10).steps) == 10
     with pytest.raises(ArgumentError, match=r"OneCycleLR ends after 1\d steps .*got total_steps=20"):
         preview(scheduler, 20)
-    with pytest.raises(ArgumentError, match="must exceed the 0 steps .*got total_steps=0"):
+    with pytest.raises(ArgumentError, match=r"must exceed the 0 steps .*got total_steps=0"):
         preview(scheduler, 0)
-    with pytest.raises(ArgumentError, match="takes a torch.optim.lr_scheduler object, got 'one_cycle'"):
+    with pytest.raises(ArgumentError, match=r"takes a torch\.optim\.lr_scheduler object, got 'one_cycle'"):
         preview("one_cycle", 10)
     _trained(optimizer, scheduler, 5)
     with pytest.raises(ArgumentError, match="must exceed the 5 steps"):
