@@ -22,8 +22,8 @@ ABOVE_FALL = 0.1
 SUSTAINED_SHARE = 0.03
 """A rise at the end of a sweep that wasn't stopped has to last for this share of the points, and for three."""
 
-CLEAR_FALL = 4.0
-"""A fall counts when two averages of losses differ by so many standard errors."""
+CLEAR_FALL = 3.0
+"""A fall counts when the medians of two stretches of losses differ by so many standard errors."""
 
 EDGE_SHARE = 0.02
 """This share of the points at either end is not searched for the lowest one."""
@@ -112,7 +112,7 @@ def falls(curve: Curve) -> bool:
         Whether the two differ by more than the noise explains.
     """
     losses = unit(curve)[0]
-    width = max(3, len(losses) // 10)
+    width = max(3, len(losses) // 6)
     at = min(max(bottom(curve) - width // 2, 0), len(losses) - width)
     drop = np.median(losses[:width]) - np.median(losses[at : at + width])
     return bool(drop > CLEAR_FALL * noise(curve) * math.sqrt(2 / width))

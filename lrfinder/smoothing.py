@@ -97,14 +97,15 @@ def _average(losses: Floats, weights: Floats) -> Floats:
     # Weights from the centre out, shape (reach + 1,); the windows are symmetric and shrink towards the ends.
     reach = min(len(weights), (len(losses) + 1) // 2) - 1
     kernel = np.concatenate([weights[reach:0:-1], weights[: reach + 1]])
-    smoothed = np.empty_like(losses)
-    size = len(losses) + 2 * reach  # an FFT, for the kernel grows with the losses
+    size = 1 << (len(losses) + 2 * reach).bit_length()  # by FFT, for the kernel grows with the losses
     product = np.fft.rfft(losses, size) * np.fft.rfft(kernel, size)
+    smoothed = np.empty_like(losses)
     smoothed[reach : len(losses) - reach] = np.fft.irfft(product, size)[2 * reach : len(losses)] / kernel.sum()
     for i in range(reach):
         part = kernel[reach - i : reach + i + 1]
-        smoothed[i] = losses[: 2 * i + 1] @ part / part.sum()
-        smoothed[-1 - i] = losses[len(losses) - 2 * i - 1 :] @ part / part.sum()
+        part = part / part.sum()
+        smoothed[i] = np.sum(losses[: 2 * i + 1] * part)
+        smoothed[-1 - i] = np.sum(losses[len(losses) - 2 * i - 1 :] * part)
     return smoothed
 
 

@@ -18,7 +18,7 @@ __all__ = ["RULES", "Rule", "Suggestion", "scout_grid", "scouted_range", "sugges
 
 NOTHING_KNOWN = Context()
 
-SLOPE_SHARE = 0.02
+SLOPE_SHARE = 0.03
 """Slopes are taken over this share of the points on either side."""
 
 BAND_NOISE = 1.5
@@ -32,10 +32,12 @@ SCOUT_START, SCOUT_END = 1e-8, 1e2
 SCOUT_PER_DECADE = 3
 SCOUT_STEPS = 30
 
-DECADES_BELOW = 3.75
-DECADES_ABOVE = 1.0
-"""The main sweep's range about the scout's divergence. A scout of few steps mostly runs past the rate at which a finer
-sweep diverges, seldom short of it, and a rise takes most of a decade to show that it lasts."""
+DECADES_BELOW = 3.5
+DECADES_ABOVE = 1.5
+DECADES_ABOVE_WITH_MOMENTUM = 0.5
+"""The main sweep's range about the scout's divergence. A scout mostly runs past the rate at which a finer sweep
+diverges, for a rise needs steps to show; but with momentum its fast growing rates alone make the loss swing up early.
+Beyond divergence the sweep needs most of a decade to see that the rise lasts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -269,7 +271,7 @@ def scout_grid(start_lr: float | None = None, end_lr: float | None = None) -> Fl
 
 
 def scouted_range(curve: Curve, context: Context = NOTHING_KNOWN) -> tuple[float, float]:
-    """Choose the main sweep's range: a few decades below the scout's divergence up to one above.
+    """Choose the main sweep's range: a few decades below the scout's divergence up to well above.
 
     Args:
         curve: The scout's coarse curve.
@@ -281,8 +283,9 @@ def scouted_range(curve: Curve, context: Context = NOTHING_KNOWN) -> tuple[float
     rate = divergence_lr(curve, context) if len(curve) else curve.stop_lr
     if rate is None:
         end = float(curve.lrs[-1]) if len(curve) else SCOUT_END
-        return end / 10 ** (DECADES_BELOW + 2 * DECADES_ABOVE), end
-    return rate / 10**DECADES_BELOW, rate * 10**DECADES_ABOVE
+        return end / 10 ** (DECADES_BELOW + DECADES_ABOVE + 0.5), end
+    above = DECADES_ABOVE + DECADES_ABOVE_WITH_MOMENTUM * context.momentum
+    return rate / 10**DECADES_BELOW, rate * 10**above
 
 
 def _suggest_or_none(rule: str, curve: Curve, context: Context) -> Suggestion | None:

@@ -49,7 +49,7 @@ def test_what_no_sweep_gives_is_refused(change, message):
 
 
 def test_a_curve_without_points_is_a_curve():
-    empty = dict.fromkeys(["lrs", "losses", "smoothed", "indices"], [])
+    empty = {name: [] for name in ("lrs", "losses", "smoothed", "indices")}
     assert len(Curve(**empty, stop_reason=StopReason.NONFINITE, stop_lr=1e-8)) == 0
 
 

@@ -217,7 +217,7 @@ class TestStopRule:
 
     def test_pure_noise_hardly_ever_stops_it(self):
         rng = np.random.default_rng(0)
-        for noise in (rng.normal(size=(300, 100)), rng.exponential(size=(300, 100)), rng.standard_t(3, size=(300, 100))):
+        for noise in (rng.normal(size=(300, 100)), rng.exponential(size=(300, 100)), rng.standard_t(3, (300, 100))):
             assert sum(self.last(losses) is not None for losses in noise) == 0
         assert self.last(rng.normal(size=20_000)) is None
 
