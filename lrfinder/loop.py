@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from torch import Tensor
@@ -49,7 +50,7 @@ def run_sweep(
         on_point: Called with index, rate and loss of each kept point, in order.
 
     Returns:
-        None, or what the user's code raised on a value that was not finite and that the host had not read yet:
+        None, or what the training code raised on a value that was not finite and that the host had not read yet:
         then the sweep has ended NONFINITE.
 
     Raises:
@@ -60,8 +61,9 @@ def run_sweep(
         _pull(sweep, step, batches, rates, recorder, teller, validate, after_step)
     except BaseException as error:
         teller.on_point = None  # whoever raised is not called again while the losses that stand are collected
-        teller.tell(recorder.drain())
-        if isinstance(error, Exception) and sweep.stop_reason is StopReason.NONFINITE:
+        with suppress(RuntimeError):  # a broken device has none to give
+            teller.tell(recorder.drain())
+        if teller.training and isinstance(error, Exception) and sweep.stop_reason is StopReason.NONFINITE:
             return error
         raise
     teller.tell(recorder.drain())
@@ -85,7 +87,9 @@ def _pull(
             sweep.exhaust()
             return
         rates.write(lr)
+        teller.training = True
         loss = step(micro_batches)
+        teller.training = False
         steps += 1
         if after_step is not None:
             after_step(steps)
@@ -94,10 +98,9 @@ def _pull(
             retries += 1
             continue
         teller.asked.append(lr)
-        if step.skipped:
-            recorder.write(None)
-        else:
-            recorder.write(loss if validate is None else validate())
+        teller.training = True
+        recorder.write(None if step.skipped else loss if validate is None else validate())
+        teller.training = False
         teller.tell(recorder.ready())
 
 
@@ -106,16 +109,20 @@ class _Teller:
 
     def __init__(self, sweep: Sweep, on_point: OnPoint | None) -> None:
         self._sweep = sweep
-        self._kept = 0
+        self._points = 0
         self.asked: deque[float] = deque()
         self.on_point = on_point
+        self.training = False  # only code that trains can have met a value that is not finite
 
     def tell(self, losses: list[float | None]) -> None:
+        kept = []
         for loss in losses:
             lr = self.asked.popleft()
             if loss is None:
                 self._sweep.skip()
             elif self._sweep.tell(loss):
-                self._kept += 1
-                if self.on_point is not None:
-                    self.on_point(self._kept - 1, lr, loss)
+                kept.append((lr, loss))
+        for lr, loss in kept:  # once all are told: the user's code may raise
+            self._points += 1
+            if self.on_point is not None:
+                self.on_point(self._points - 1, lr, loss)

@@ -25,10 +25,7 @@ class Progress:
         """Create the bar, if one is wanted."""
         self._bar: Any = None
         if enabled:
-            from tqdm import tqdm
-
-            # mininterval: at most ten redraws a second, so that the bar costs a step next to nothing.
-            self._bar = tqdm(total=total, desc="LR range test", unit="step", mininterval=0.1, leave=False)
+            self._bar = _bar(total)
 
     def phase(self, name: str) -> None:
         """Say what is going on now.
@@ -38,6 +35,7 @@ class Progress:
         """
         if self._bar is not None:
             self._bar.set_description(f"LR range test: {name}", refresh=False)
+            self._bar.update(0)  # shown now, unless the bar was drawn a moment ago
 
     def advance(self) -> None:
         """Count one step."""
@@ -63,3 +61,13 @@ class Progress:
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _bar(total: int) -> Any:
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]  # tqdm has no types
+        monitor_interval = 0  # else tqdm leaves a thread behind that redraws bars
+
+    # At most ten redraws a second, so that the bar costs a step next to nothing; every step looks at the clock.
+    return Bar(total=total, desc="LR range test", unit="step", mininterval=0.1, miniters=0, leave=False)

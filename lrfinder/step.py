@@ -3,10 +3,12 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Real
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 
 from lrfinder.data import move
@@ -92,9 +94,9 @@ class BatchLoss:
 
 
 def _pair(batch: Any) -> tuple[Sequence[Any], Any]:
-    if isinstance(batch, Mapping) or not isinstance(batch, (tuple, list)) or len(batch) < 2:
+    if not _is_sequence(batch) or len(batch) < 2:
         kind = type(batch).__name__
-        size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+        size = f" of {len(batch)}" if _is_sequence(batch) else ""
         raise ArgumentError(
             f"LRFinder(criterion=...) needs (inputs, targets) batches, got a {kind}{size}; "
             "say how such a batch becomes a loss with loss_fn=lambda model, batch: ..."
@@ -105,9 +107,11 @@ def _pair(batch: Any) -> tuple[Sequence[Any], Any]:
 def _call(model: nn.Module, batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return model(**batch)
-    if isinstance(batch, (tuple, list)):
-        return model(*batch)
-    return model(batch)
+    return model(*batch) if _is_sequence(batch) else model(batch)
+
+
+def _is_sequence(batch: Any) -> bool:
+    return isinstance(batch, (tuple, list)) and not isinstance(batch, PackedSequence)  # which is one input, not four
 
 
 def _own_loss(outputs: Any) -> Any:
@@ -130,6 +134,10 @@ def _scalar(loss: Any, origin: str) -> Tensor:
             f"{origin} must return a scalar loss, got a tensor of shape {tuple(loss.shape)}; reduce it with .mean()."
         )
     return loss.reshape(())
+
+
+def _at_least_single(loss: Tensor) -> Tensor:
+    return loss.to(torch.promote_types(loss.dtype, torch.float32))  # a mean in half precision has three digits
 
 
 class TrainingStep:
@@ -201,7 +209,8 @@ class TrainingStep:
                     "The loss must depend on trainable parameters, got a loss without a gradient; "
                     "it was detached, computed under torch.no_grad(), or turned into a number on the way."
                 )
-            share = loss.detach() / len(batches) if len(batches) > 1 else loss.detach()
+            # A copy: a model may return a parameter, or a buffer that its next call overwrites.
+            share = loss.detach() / len(batches) if len(batches) > 1 else loss.detach().clone()
             total = share if total is None else total + share
             self._propagate(loss, len(batches))
         assert total is not None  # accumulation_steps >= 1
@@ -280,7 +289,7 @@ class UserStep:
             The loss that it returned, detached.
         """
         loss = self._step(move(micro_batches[0], self._device))
-        if isinstance(loss, (int, float)) and not isinstance(loss, bool):
+        if not isinstance(loss, bool) and isinstance(loss, Real):
             return torch.tensor(float(loss), dtype=torch.float64)
         return _scalar(loss, "step(batch)").detach()
 
@@ -308,7 +317,7 @@ class Validation:
         self._batch_loss.model.eval()
         try:
             with torch.no_grad():
-                return torch.stack([self._batch_loss(batch).float() for batch in self._batches]).mean()
+                return torch.stack([_at_least_single(self._batch_loss(batch)) for batch in self._batches]).mean()
         finally:
             for module in training:
                 module.training = True
