@@ -1,7 +1,9 @@
 """Rules that a training setup must meet, checked before anything is touched."""
 
 import math
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -15,7 +17,9 @@ __all__ = [
     "check_model",
     "check_optimizer",
     "check_positive",
+    "check_step_options",
     "check_ways_to_a_loss",
+    "extra_states",
     "inner_optimizer",
     "positive_int",
 ]
@@ -44,14 +48,18 @@ def positive_int(call: str, value: Any, hint: str = "") -> int:
         hint: What to do about it, for the message.
 
     Returns:
-        The value.
+        The value, as a plain int.
 
     Raises:
         ArgumentError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    try:
+        count = 0 if isinstance(value, bool) else operator.index(value)  # NumPy's integers too
+    except TypeError:
+        count = 0
+    if count < 1:
         raise ArgumentError(f"{call} must be an integer of at least 1, got {value!r}.{f' {hint}' if hint else ''}")
-    return value
+    return count
 
 
 def check_ways_to_a_loss(
@@ -75,6 +83,11 @@ def check_ways_to_a_loss(
     for name, way in ways.items():
         if way is not None and not callable(way):
             raise ArgumentError(f"LRFinder({name}=...) must be callable, got {type(way).__name__}.")
+        if isinstance(way, type):
+            raise ArgumentError(
+                f"LRFinder({name}=...) must be a function or a module, got the class {way.__name__}; "
+                f"make an object of it: {way.__name__}()."
+            )
     given = [name for name, way in ways.items() if way is not None]
     if len(given) > 1:
         raise ArgumentError(
@@ -134,10 +147,20 @@ def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
             "then adapts a rate per weight; a range test of it would measure nothing. Use its default rate."
         )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if not any(id(parameter) in held for parameter in model.parameters()):
+    found = [parameter for parameter in model.parameters() if id(parameter) in held]
+    if not found:
         raise ArgumentError(
             "LRFinder(optimizer=...) must hold parameters of the model, got an optimizer that holds none of them; "
             "build it from model.parameters(), after moving, compiling or replacing layers of the model."
+        )
+    if not any(parameter.requires_grad for parameter in found):
+        raise ArgumentError(
+            "LRFinder(optimizer=...) must hold trainable parameters of the model, got an optimizer that holds only "
+            "frozen ones; build it from those that require a gradient."
+        )
+    if grad_scaler is not None and not all(hasattr(grad_scaler, name) for name in ("scale", "step", "update")):
+        raise ArgumentError(
+            f"LRFinder(grad_scaler=...) must be the GradScaler of the training, got {type(grad_scaler).__name__}."
         )
     if grad_scaler is not None and needs_closure(inner):
         raise ArgumentError(
@@ -159,6 +182,50 @@ def check_positive(call: str, value: Any) -> float:
     Raises:
         ArgumentError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value > 0 and math.isfinite(value)):
+    number = float(value) if not isinstance(value, bool) and isinstance(value, Real) else math.nan
+    if not (number > 0 and math.isfinite(number)):
         raise ArgumentError(f"{call} must be a positive, finite number, got {value!r}.")
-    return float(value)
+    return number
+
+
+def check_step_options(autocast: Any, max_grad_norm: Any, backward: Any) -> None:
+    """Check the options of the finder's own step, each None where it was not given.
+
+    Args:
+        autocast: A floating-point dtype, or keyword arguments for `torch.autocast`.
+        max_grad_norm: A positive number.
+        backward: A callable.
+
+    Raises:
+        ArgumentError: One of them is something else.
+    """
+    is_dtype = isinstance(autocast, torch.dtype) and autocast.is_floating_point
+    if autocast is not None and not is_dtype and not isinstance(autocast, Mapping):
+        raise ArgumentError(
+            "LRFinder(autocast=...) must be a floating-point dtype, such as torch.bfloat16, or a dict of keyword "
+            f"arguments for torch.autocast, got {autocast!r}."
+        )
+    if max_grad_norm is not None:
+        check_positive("LRFinder(max_grad_norm=...)", max_grad_norm)
+    if backward is not None and not callable(backward):
+        raise ArgumentError(f"LRFinder(backward=...) must be callable, got {type(backward).__name__}.")
+
+
+def extra_states(value: Any) -> tuple[Any, ...]:
+    """Return the objects in `LRFinder(extra_state=...)`.
+
+    Args:
+        value: What was given.
+
+    Returns:
+        The objects; whether each has a state is checked when it is captured.
+
+    Raises:
+        ArgumentError: It is no list or tuple, such as the one object itself.
+    """
+    if not isinstance(value, Iterable) or isinstance(value, (nn.Module, Mapping, str)):
+        raise ArgumentError(
+            f"LRFinder(extra_state=...) must be a list of objects, got {type(value).__name__}; "
+            "put it into one: extra_state=[...]."
+        )
+    return tuple(value)

@@ -108,9 +108,7 @@ class LRFinder:
             "backward": backward is not None,
         }
         checks.check_ways_to_a_loss(criterion, loss_fn, step, replaced)
-        checks.positive_int("LRFinder(accumulation_steps=...)", accumulation_steps)
-        if max_grad_norm is not None:
-            checks.check_positive("LRFinder(max_grad_norm=...)", max_grad_norm)
+        checks.check_step_options(autocast, max_grad_norm, backward)
         self.model = model
         self.optimizer = optimizer
         self.partial: RangeTestResult | None = None
@@ -120,10 +118,10 @@ class LRFinder:
         self._device = None if device is None else torch.device(device)
         self._autocast = autocast
         self._grad_scaler = grad_scaler
-        self._accumulation_steps = accumulation_steps
+        self._accumulation_steps = checks.positive_int("LRFinder(accumulation_steps=...)", accumulation_steps)
         self._max_grad_norm = max_grad_norm
         self._backward = backward
-        self._extra_state = tuple(extra_state)
+        self._extra_state = checks.extra_states(extra_state)
         self._snapshot_device = snapshot_device
         self._snapshot_frozen = snapshot_frozen
         self._check_setup()
@@ -202,7 +200,9 @@ class LRFinder:
             )
         options.check_loader(loader)
         result = self._search(loader, options)
+        self.partial = result  # in case that a filter turns a warning into an error
         result.issue_warnings()
+        self.partial = None
         return result
 
     def _search(self, loader: Iterable[Any], options: FindOptions) -> RangeTestResult:

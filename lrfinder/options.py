@@ -54,11 +54,10 @@ class FindOptions:
                 raise ArgumentError(f"LRFinder.find({name}=...) must be one of {', '.join(known)}, got {value!r}.")
         self._check_range()
         for name in ("val_batches", "repeats"):
-            positive_int(f"LRFinder.find({name}=...)", getattr(self, name))
+            self._set(name, positive_int(f"LRFinder.find({name}=...)", getattr(self, name)))
         if self.total_steps is not None:
-            positive_int(
-                "LRFinder.find(total_steps=...)", self.total_steps, "It is epochs * len(train_loader) / accumulation."
-            )
+            hint = "It is epochs * len(train_loader) // accumulation_steps."
+            self._set("total_steps", positive_int("LRFinder.find(total_steps=...)", self.total_steps, hint))
         if self.refine and self.total_steps is None:
             raise ArgumentError(
                 "LRFinder.find(refine=True) needs total_steps, to squeeze the schedule from; got total_steps=None."
@@ -72,15 +71,18 @@ class FindOptions:
             raise ArgumentError(f"LRFinder.find(on_step=...) must be callable, got {type(self.on_step).__name__}.")
 
     def _check_range(self) -> None:
-        positive_int("LRFinder.find(num_iter=...)", self.num_iter)
+        self._set("num_iter", positive_int("LRFinder.find(num_iter=...)", self.num_iter))
         for name in ("start_lr", "end_lr"):
             value = getattr(self, name)
             if value is not None:
-                check_positive(f"LRFinder.find({name}=...)", value)
+                self._set(name, check_positive(f"LRFinder.find({name}=...)", value))
         # The grid checks its own rules (reversed ends, too few points); an open end is filled with a valid one.
         start = self.start_lr if self.start_lr is not None else (self.end_lr or 1.0) / 1e3
         end = self.end_lr if self.end_lr is not None else start * 1e3
         grid(start, end, self.num_iter, self.mode)
+
+    def _set(self, name: str, value: float) -> None:
+        object.__setattr__(self, name, value)  # a plain number in place of NumPy's: JSON has no others
 
     def check_loader(self, loader: Any) -> None:
         """Check the options that depend on the loader.
