@@ -86,8 +86,7 @@ def plot_curve(
     ax = ax or _new_axes()
     if title:
         ax.set_title(title, fontsize=TEXT + 2, loc="left")
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel("loss")
+    ax.set(xlabel="learning rate", ylabel="loss")
     if not len(curve):
         ax.text(0.5, 0.5, "no finite loss was measured", transform=ax.transAxes, ha="center", color=_foreground(ax))
         return ax
@@ -134,12 +133,11 @@ def plot_result_png(
     Returns:
         The bytes of a PNG file. No pyplot figure is made.
     """
+    buffer = io.BytesIO()
     with mpl.rc_context():
         mpl.rcdefaults()
-        ax = file_axes(dpi)
-        plot_curve(curve, suggestions, ax=ax, rules=rules, probes=probes, title=title)
-        buffer = io.BytesIO()
-        ax.figure.savefig(buffer, format="png", dpi=dpi, transparent=False)
+        ax = plot_curve(curve, suggestions, ax=file_axes(dpi), rules=rules, probes=probes, title=title)
+        ax.figure.canvas.print_figure(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
@@ -160,9 +158,8 @@ def file_axes(dpi: float = 150.0) -> Axes:
 def plot_schedule(scheduler: LRScheduler, total_steps: int, ax: Axes | None = None) -> Axes:
     """Preview the rate of each parameter group, and momentum (or Adam's beta1) where it is cycled, against the step.
 
-    The scheduler and its optimizer are only read: a twin is stepped (`lrfinder.preview`, which raises `ArgumentError`
-    for what does not fit). Groups with the same rates share a line. `ReduceLROnPlateau` is previewed for a metric that
-    never improves, and the picture says so.
+    The scheduler and its optimizer are only read: a twin is stepped (`lrfinder.preview`, whose errors this raises).
+    Groups with the same rates share a line. `ReduceLROnPlateau` is told a metric that never improves.
 
     Args:
         scheduler: Any scheduler of `torch.optim.lr_scheduler`.
@@ -190,13 +187,15 @@ def plot_schedule(scheduler: LRScheduler, total_steps: int, ax: Axes | None = No
         style: Style = {"color": colors[place % len(colors)], "ls": DASHES[place % len(DASHES)], "lw": 1.8}
         style["drawstyle"] = "steps-post" if len(course.steps) <= 200 else "default"
         ax.plot(course.steps, rates, label=name if named else "_", **style)
-    ax.set_xlabel("step, if the metric never improves" if isinstance(scheduler, ReduceLROnPlateau) else "step")
-    ax.set_ylabel("learning rate")
+    step = "step, if the metric never improves" if isinstance(scheduler, ReduceLROnPlateau) else "step"
+    ax.set(xlabel=step, ylabel="learning rate")
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     cycled = course.momenta[:, np.ptp(course.momenta, axis=0) > 0]
     # Two scales leave no corner free: a legend needs room above the lines.
     room = 0.3 if cycled.size and len(lines) > 1 else 0.06
-    _limit_rates(ax, course.rates, room)
+    scale, low, high = course.scale(room)
+    ax.set_yscale(scale)
+    ax.set_ylim(low, high)
     if cycled.size:
         _draw_momentum(ax, course.steps, cycled[:, 0], course.momentum, room)
     if len(lines) > 1:
@@ -245,8 +244,7 @@ def _draw_lines(ax: Axes, curve: Curve, color: str, dashes: Any, label: str | No
     if show_raw:
         faint: Style = {"alpha": 0.4, "lw": 0.8, "marker": "." if len(curve) <= 60 else None, "ms": 4, "mew": 0}
         ax.plot(*thin(curve.lrs, curve.losses), color=color, zorder=1.5, gid=RAW, label="_", **faint)
-    line = thin(curve.lrs, curve.smoothed)
-    dot = "." if len(curve) == 1 else None
+    line, dot = thin(curve.lrs, curve.smoothed), "." if len(curve) == 1 else None
     ax.plot(*line, color=color, ls=dashes, lw=1.8, marker=dot, ms=8, zorder=2.5, gid=SMOOTHED, label=label or "_")
 
 
@@ -280,8 +278,7 @@ def _widen(ax: Axes, rates: tuple[float, float], losses: tuple[float, float], *,
         x, y = (
             np.array([min(new[0], *old), max(new[1], *old)]) for new, old in ((x, ax.get_xlim()), (y, ax.get_ylim()))
         )
-    ax.set_xlim(*x)
-    ax.set_ylim(*y)
+    ax.set(xlim=x, ylim=y)
 
 
 def _shade(ax: Axes, past: float | None, *, first: bool) -> None:
@@ -341,17 +338,6 @@ def _name_marks(ax: Axes) -> None:
         color = _foreground(ax) if alone else mark.get_color()
         styles.append({"color": color, "fontweight": weight, "fontsize": TEXT, "zorder": 5, "gid": LABEL})
     annotate(ax, at, texts, styles, lines=ax.lines)
-
-
-def _limit_rates(ax: Axes, rates: Floats, room: float) -> None:
-    """Start the axis at zero, or make it logarithmic where some groups would lie flat on it."""
-    peaks = rates.max(axis=0)
-    if peaks.min() > 0 and peaks.max() > 30 * peaks.min():
-        low = max(rates[rates > 0].min(), peaks.min() * 1e-2) / 1.5
-        ax.set_yscale("log")
-        ax.set_ylim(low, peaks.max() * (peaks.max() / low) ** room)
-    else:
-        ax.set_ylim(0, (1 + room) * peaks.max() or 1.0)
 
 
 def _draw_momentum(ax: Axes, steps: ArrayLike, momenta: Floats, name: str, room: float) -> None:

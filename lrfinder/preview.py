@@ -4,6 +4,7 @@ import copy
 import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -50,6 +51,22 @@ class Preview:
             ", ".join(self.names[group] for group in groups[:3]) + ", …" * (len(groups) > 3): self.rates[:, groups[0]]
             for groups in same.values()
         }
+
+    def scale(self, room: float) -> tuple[str, float, float]:
+        """Return the kind of axis that shows every group's rates: from zero, or logarithmic where some would lie flat.
+
+        Args:
+            room: The share of the height to leave free at the top.
+
+        Returns:
+            `"linear"` or `"log"`, the lower and the upper limit.
+        """
+        peaks = self.rates.max(axis=0)
+        highest, lowest = float(peaks.max()), float(peaks.min())
+        if 0 < 30 * lowest < highest:
+            bottom = max(float(self.rates[self.rates > 0].min()), lowest * 1e-2) / 1.5
+            return "log", bottom, highest * (highest / bottom) ** room
+        return "linear", 0.0, (1 + room) * highest or 1.0
 
 
 def preview(scheduler: LRScheduler, total_steps: int) -> Preview:
@@ -164,7 +181,7 @@ def _copied(value: Any, memo: Memo) -> Any:
         return [_copied(part, memo) for part in value]
     if isinstance(value, MethodType) and id(value.__self__) not in memo:
         return value  # copying it would copy its owner, perhaps a whole trainer
-    for duplicate in (lambda: copy.deepcopy(value, memo), lambda: copy.copy(value)):
+    for duplicate in (partial(copy.deepcopy, value, memo), partial(copy.copy, value)):
         try:
             return duplicate()
         except Exception:  # noqa: BLE001, PERF203 -- a user's object may refuse to be copied in any way
