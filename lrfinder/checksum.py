@@ -1,12 +1,14 @@
-"""A checksum of a tensor's bits that depends on their places, computed where the tensor lives."""
+"""A checksum of bits that depends on their places, computed where they live."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["checksum"]
+from lrfinder.memory import Region
 
-_CHUNK = 1 << 20  # words at a time: bounds the temporary memory to a few times 8 MiB
+__all__ = ["Checksums", "checksum"]
+
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as a signed number: multiples of it are well spread
+_MIXING = ((30, -4658895280553007687), (27, -7723592293110705685))  # shifts and factors of splitmix64
 
 
 def checksum(words: Tensor) -> Tensor:
@@ -17,15 +19,15 @@ def checksum(words: Tensor) -> Tensor:
     .. math:: \sum_i a_i x_i \quad\text{and}\quad \sum_i b_i \lfloor x_i / 2^{23} \rfloor
 
     with odd pseudo-random weights :math:`a_i, b_i` that depend on the place :math:`i`. A change of one word always
-    changes the first number, since its weight is odd. The second keeps changes of the highest bits apart (negating two
-    floats, say), which the first alone would cancel. Any other change goes unseen with a chance of about one in 2^40
-    at worst. (``torch.hash_tensor`` is an exclusive or without weights: all ones and all 0.9 give the same number.)
+    changes the first number, since its weight is odd. The second tells changes of the highest bits apart (two floats
+    negated, say), which cancel in the first. Other changes go unseen with a chance of about one in 2^40 at worst.
+    (``torch.hash_tensor`` is an exclusive or without weights: all ones and all 0.9 give the same number.)
 
     Args:
         words: Integers of any width, such as ``tensor.view(torch.int32)``, shape (N,).
 
     Returns:
-        Two int64 numbers on the device of ``words``, shape (2,); nothing is read by the host.
+        Two int64 numbers on the device of ``words``, shape (2,); the host reads nothing.
 
     Example:
         >>> import torch
@@ -33,25 +35,77 @@ def checksum(words: Tensor) -> Tensor:
         >>> bool(torch.equal(checksum(a.view(torch.int32)), checksum(b.view(torch.int32))))
         False
     """
+    size = _chunk_size(words)
+    return _chunked(words, _weights(size, words.device), size)
+
+
+class Checksums:
+    """Checksums of regions that nobody is expected to write to, against which they can be checked.
+
+    Args:
+        watched: The regions.
+    """
+
+    def __init__(self, watched: list[Region]) -> None:
+        """Compute the checksums."""
+        self._watched = watched
+        self._before = self._compute()
+
+    def changed(self) -> list[str]:
+        """Compute the checksums again; the host reads one number a region.
+
+        Returns:
+            The names of the regions whose bits differ.
+        """
+        names: list[str] = []
+        for device, now in self._compute().items():
+            same = (now == self._before[device]).all(dim=1).tolist()
+            here = [region.name for region in self._watched if region.words.device == device]
+            names += [name for name, is_same in zip(here, same, strict=True) if not is_same]
+        return names
+
+    def _compute(self) -> dict[torch.device, Tensor]:
+        by_device: dict[torch.device, list[Tensor]] = {}
+        for region in self._watched:
+            by_device.setdefault(region.words.device, []).append(_row(region.words))
+        sums = {}
+        for device, rows in by_device.items():
+            size = max(map(_chunk_size, rows))
+            weights = _weights(size, device)
+            sums[device] = torch.stack([_chunked(row, weights, size) for row in rows])
+        return sums
+
+
+def _row(words: Tensor) -> Tensor:
+    """Return a region as a row of integers; one with gaps is copied for the moment."""
+    is_row = words.dim() == 1 and words.is_contiguous() and not (words.is_floating_point() or words.is_complex())
+    return words if is_row else words.contiguous().view(-1).view(torch.uint8)
+
+
+def _chunk_size(words: Tensor) -> int:
+    """Return how many words to take at a time: on a CPU what its cache holds, else enough to keep the device busy."""
+    return min(words.numel(), 1 << 17 if words.device.type == "cpu" else 1 << 21)
+
+
+def _chunked(words: Tensor, weights: Tensor, size: int) -> Tensor:
     total = torch.zeros(2, dtype=torch.int64, device=words.device)
-    weights = _weights(min(_CHUNK, words.numel()), words.device)
-    for index, chunk in enumerate(words.split(_CHUNK)):
-        row = chunk.to(torch.int64)
+    for start in range(0, words.numel(), max(size, 1)):
+        row = words[start : start + size].to(torch.int64)
         first, second = weights[0, : row.numel()], weights[1, : row.numel()]
         sums = torch.stack([(row * first).sum(), ((row >> 23) * second).sum()])
-        total += sums * _odd(index)
+        total += sums * _odd(start)
     return total
 
 
-def _odd(index: int) -> int:
-    """Return an odd signed 64-bit number for a chunk's place."""
-    number = ((2 * index + 1) * _GOLDEN) % (1 << 64)
+def _odd(place: int) -> int:
+    """Return an odd number for a chunk's place, as a signed one of 64 bits."""
+    number = ((2 * place + 1) * _GOLDEN) % (1 << 64)
     return number - (1 << 64) if number >= (1 << 63) else number
 
 
 def _weights(count: int, device: torch.device) -> Tensor:
-    """Return odd weights, shape (2, count): a multiplicative mix of the places, drawn from no random stream."""
+    """Return odd weights, shape (2, count): the places, well mixed, so that no random stream is drawn from."""
     weights = torch.arange(1, 2 * count + 1, dtype=torch.int64, device=device) * _GOLDEN
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):  # the mixing steps of splitmix64
+    for shift, factor in _MIXING:
         weights = (weights ^ (weights >> shift)) * factor
     return (weights | 1).view(2, count)

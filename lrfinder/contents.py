@@ -6,12 +6,14 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrfinder.failures import Failures
 from lrfinder.rng import GENERATORS
 
 __all__ = ["Contents"]
@@ -40,13 +42,13 @@ class Contents:
         >>> contents = Contents()
         >>> contents.add("Linear", model)
         >>> model.history.append(0.4); model.extra = 1
-        >>> contents.restore()
-        []
+        >>> contents.restore(Failures())
         >>> model.history, hasattr(model, "extra")
         ([0.5], False)
     """
 
     def __init__(self) -> None:
+        """Begin with nothing."""
         self.tensors: list[tuple[str, Tensor]] = []
         self.generators: list[tuple[str, Any]] = []
         self.optimizers: list[Any] = []
@@ -73,22 +75,17 @@ class Contents:
                 self._names.setdefault(id(value), path)
                 pending.extend(self._enter(path, value))
 
-    def restore(self) -> list[tuple[str, Exception]]:
+    def restore(self, failures: Failures) -> None:
         """Put the contents of every object back in place; may be called any number of times.
 
-        Returns:
-            What could not be put back: pairs of a name and the error.
+        Args:
+            failures: Takes note of what could not be put back.
         """
-        failures: list[tuple[str, Exception]] = []
         for name, put_back in self._kept:
-            try:
-                put_back()
-            except Exception as error:  # noqa: BLE001 - the rest still has to be put back
-                failures.append((name, error))
-        return failures
+            failures.attempt(name, put_back)
 
     def _enter(self, path: str, value: Any) -> list[tuple[str, Any]]:
-        """Keep one object; return what it holds, by name."""
+        """Return what an object holds, by name, having kept the object itself."""
         if isinstance(value, Tensor):
             self.tensors.append((path, value))
             return self._tensor_parts(path, value)
@@ -101,11 +98,13 @@ class Contents:
             return self._keep_row(path, value)
         if isinstance(value, set):
             saved = set(value)
-            self._kept.append((path, lambda: _restore_set(value, saved)))
+            self._kept.append((path, partial(_restore_set, value, saved)))
             return [(path, item) for item in saved if type(item) not in _LEAVES]
         if isinstance(value, (np.ndarray, bytearray)):
             self._keep_array(path, value)
             return []
+        if isinstance(value, torch.jit.ScriptModule):
+            return self._script_parts(path, value)
         if isinstance(value, nn.Module):
             self.modules.append(value)
         if isinstance(value, torch.optim.Optimizer):
@@ -113,17 +112,28 @@ class Contents:
         return [(path, vars(value))] if _is_object(value) else []
 
     def _tensor_parts(self, path: str, tensor: Tensor) -> list[tuple[str, Any]]:
+        """Return what hangs on a tensor, by name: hooks and Python attributes, having kept their membership."""
         parts: list[tuple[str, Any]] = []
-        if tensor.is_leaf and tensor._backward_hooks is not None:
-            parts.append((f"{path}._backward_hooks", tensor._backward_hooks))
-        attributes = getattr(tensor, "__dict__", None)
-        if attributes:
-            parts.append((path, attributes))
-        return parts
+        for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            hooks = getattr(tensor, name)
+            if hooks is not None:
+                parts.append((f"{path}.{name}", hooks))
+            else:
+                self._kept.append((path, partial(_remove_hooks, tensor, name)))
+        attributes = vars(tensor)
+        saved = list(attributes.items())
+        self._kept.append((path, partial(_restore_attributes, attributes, saved)))
+        return parts + [(f"{path}.{key}", item) for key, item in saved if type(item) not in _LEAVES]
+
+    def _script_parts(self, path: str, module: nn.Module) -> list[tuple[str, Any]]:
+        """Return a scripted module's tensors and children: of its attributes, in C++, only the training flag is kept."""
+        self._kept.append((path, partial(setattr, module, "training", module.training)))
+        tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        return [(f"{path}.{name}", item) for name, item in [*tensors, *module.named_children()]]
 
     def _keep_dict(self, path: str, value: dict[Any, Any]) -> list[tuple[str, Any]]:
         saved = list(dict.items(value))
-        self._kept.append((path, lambda: _restore_dict(value, saved)))
+        self._kept.append((path, partial(_restore_dict, value, saved)))
         parts = [(self._child(path, key), item) for key, item in saved if type(item) not in _LEAVES]
         return parts + [(path, key) for key, _ in saved if isinstance(key, Tensor)]
 
@@ -137,24 +147,15 @@ class Contents:
     def _keep_row(self, path: str, value: Any) -> list[tuple[str, Any]]:
         saved = list(value)
         if isinstance(value, list):
-            self._kept.append((path, lambda: _restore_list(value, saved)))
+            self._kept.append((path, partial(_restore_list, value, saved)))
         elif isinstance(value, deque):
-            self._kept.append((path, lambda: _restore_deque(value, saved)))
+            self._kept.append((path, partial(_restore_deque, value, saved)))
         return [(f"{path}[{index}]", item) for index, item in enumerate(saved) if type(item) not in _LEAVES]
 
     def _keep_array(self, path: str, value: Any) -> None:
         if isinstance(value, np.ndarray) and not value.flags.writeable:
             return
-        saved = value.copy()
-
-        def put_back() -> None:
-            if bytes(memoryview(value)) != bytes(memoryview(saved)):
-                value[...] = saved
-
-        def put_back_bytes() -> None:
-            value[:] = saved
-
-        self._kept.append((path, put_back if isinstance(value, np.ndarray) else put_back_bytes))
+        self._kept.append((path, partial(_restore_array, value, value.copy())))
 
 
 def _is_object(value: Any) -> bool:
@@ -197,3 +198,21 @@ def _restore_set(target: set[Any], saved: set[Any]) -> None:
     if target != saved:
         target.clear()
         target.update(saved)
+
+
+def _restore_array(target: Any, saved: Any) -> None:
+    if bytes(target) != bytes(saved):  # bits, since a NaN equals nothing
+        target[... if isinstance(target, np.ndarray) else slice(None)] = saved
+
+
+def _restore_attributes(target: dict[str, Any], saved: list[tuple[str, Any]]) -> None:
+    """Put a tensor's attributes back, but leave the marks of ``torch.compile``: without them it compiles again."""
+    kept = {key for key, _ in saved}
+    marks = [(key, value) for key, value in target.items() if key not in kept and key.startswith("_dynamo")]
+    _restore_dict(target, saved + marks)
+
+
+def _remove_hooks(tensor: Tensor, name: str) -> None:
+    hooks = getattr(tensor, name)
+    if hooks:
+        hooks.clear()

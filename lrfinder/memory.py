@@ -1,10 +1,13 @@
 """The bytes behind tensors: each byte copied once, many tensors in few operations."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from lrfinder.failures import Failures
 
 __all__ = ["Copies", "Region", "regions"]
 
@@ -19,10 +22,12 @@ class Region(NamedTuple):
     name: str
     words: Tensor
     frozen: bool
-    nbytes: int  # of the storage, which may be freed and allocated again meanwhile
+    nbytes: int  # of the storage; 0 if there is none of the usual kind
 
     def revive(self) -> None:
-        """Allocate the storage again where it was shrunk."""
+        """Allocate the storage again if it was shrunk."""
+        if not self.nbytes:
+            return
         storage = self.words.untyped_storage()
         if storage.nbytes() < self.nbytes:
             storage.resize_(self.nbytes)
@@ -59,12 +64,12 @@ def regions(tensors: Iterable[tuple[str, Tensor, bool]]) -> list[Region]:
         storage = tensor.untyped_storage()
         if storage.nbytes() == 0:
             continue
-        size = tensor.element_size()
+        size, offset = tensor.element_size(), int(tensor.storage_offset())
         span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
         if span > tensor.numel():
             found.append(Region(name, tensor, frozen, storage.nbytes()))
             continue
-        start = tensor.storage_offset() * size
+        start = offset * size
         key = (tensor.device, storage.data_ptr())
         by_storage.setdefault(key, (storage, []))[1].append(_Stretch(start, start + span * size, name, frozen))
     for (device, _), (storage, stretches) in by_storage.items():
@@ -114,6 +119,7 @@ class Copies:
     """
 
     def __init__(self, found: list[Region], device: torch.device | None = None) -> None:
+        """Allocate the copies and fill them."""
         self._regions = found
         self._saved = _allocate([region.words for region in found], device)
         _copy(self._saved, [region.words for region in found])
@@ -123,31 +129,19 @@ class Copies:
         """Bytes that the copies take."""
         return sum(saved.numel() * saved.element_size() for saved in self._saved)
 
-    def restore(self) -> list[tuple[str, Exception]]:
+    def restore(self, failures: Failures) -> None:
         """Write the copies back; may be called any number of times.
 
-        Returns:
-            What could not be written: pairs of a name and the error.
+        Args:
+            failures: Takes note of what could not be written.
         """
-        targets = []
         for region in self._regions:
-            if region.nbytes:
-                region.revive()
-            targets.append(region.words)
+            failures.attempt(region.name, region.revive)
         try:
-            _copy(targets, self._saved)
+            _copy([region.words for region in self._regions], self._saved)
         except Exception:  # noqa: BLE001 - one by one, to write all that can be written and to name what cannot
-            return self._restore_singly()
-        return []
-
-    def _restore_singly(self) -> list[tuple[str, Exception]]:
-        failures: list[tuple[str, Exception]] = []
-        for region, saved in zip(self._regions, self._saved, strict=True):
-            try:
-                region.words.copy_(saved)
-            except Exception as error:  # noqa: BLE001 - the rest still has to be written
-                failures.append((region.name, error))
-        return failures
+            for region, saved in zip(self._regions, self._saved, strict=True):
+                failures.attempt(region.name, partial(region.words.copy_, saved))
 
 
 def _allocate(sources: list[Tensor], device: torch.device | None) -> list[Tensor]:

@@ -2,10 +2,13 @@
 
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+
+from lrfinder.failures import Failures
 
 __all__ = ["GENERATORS", "RandomStreams"]
 
@@ -18,7 +21,7 @@ class RandomStreams:
     """The states of the random streams at one moment.
 
     Python's ``random``, NumPy's global stream and torch's CPU stream are always kept, those of accelerators where they
-    are in use: a stream of a device that nobody has initialised is not touched, since asking for it would initialise it.
+    are in use: the stream of a device that nobody has initialised is left alone, since asking for it initialises it.
 
     Args:
         generators: Pairs of a name and a generator object (one of `GENERATORS`) to keep beside the global streams.
@@ -27,8 +30,7 @@ class RandomStreams:
     Example:
         >>> streams = RandomStreams()
         >>> drawn = random.random()
-        >>> streams.restore()
-        []
+        >>> streams.restore(Failures())
         >>> random.random() == drawn
         True
     """
@@ -36,32 +38,29 @@ class RandomStreams:
     def __init__(
         self, generators: Iterable[tuple[str, Any]] = (), devices: Iterable[torch.device | str] = ()
     ) -> None:
+        """Capture the states; nothing is drawn."""
+        numpys = np.random.get_state(legacy=False)  # noqa: NPY002 - the global stream is what is kept
         self._streams: list[_Stream] = [
             ("Python's random", random.setstate, random.getstate()),
-            ("NumPy's global random state", np.random.set_state, np.random.get_state(legacy=False)),  # noqa: NPY002 - the global stream is the thing kept
+            ("NumPy's global random state", np.random.set_state, numpys),
             ("torch's CPU random state", torch.set_rng_state, torch.get_rng_state()),
         ]
         self._streams += [_device_stream(device) for device in _devices_in_use(devices)]
         self._streams += [_generator_stream(name, generator) for name, generator in generators]
 
-    def restore(self) -> list[tuple[str, Exception]]:
+    def restore(self, failures: Failures) -> None:
         """Put every stream back where it was; may be called any number of times.
 
-        Returns:
-            What could not be put back: pairs of a name and the error.
+        Args:
+            failures: Takes note of what could not be put back.
         """
-        failures: list[tuple[str, Exception]] = []
         for name, put_back, state in self._streams:
-            try:
-                put_back(state)
-            except Exception as error:  # noqa: BLE001 - the other streams still have to be put back
-                failures.append((name, error))
-        return failures
+            failures.attempt(name, partial(put_back, state))
 
 
 def _devices_in_use(devices: Iterable[torch.device | str]) -> list[torch.device]:
     found = {torch.device(device) for device in devices}
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch leaves it without types
         found = {device for device in found if device.type != "cuda"}
         found |= {torch.device("cuda", index) for index in range(torch.cuda.device_count())}
     return sorted((device for device in found if device.type not in {"cpu", "meta"}), key=str)

@@ -1,25 +1,23 @@
 """A training setup at one moment, and the way back to it, bit for bit and in place."""
 
 import copy
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from lrfinder.checksum import checksum
+from lrfinder.checksum import Checksums
 from lrfinder.contents import Contents
 from lrfinder.errors import ArgumentError, RestoreError
-from lrfinder.memory import Copies, Region, regions
+from lrfinder.failures import Failures
+from lrfinder.interrupts import interrupts_deferred
+from lrfinder.memory import Copies, regions
 from lrfinder.rng import GENERATORS, RandomStreams
 from lrfinder.tensors import TensorState
 
-__all__ = ["Capture", "Snapshot", "interrupts_deferred", "preserved"]
-
-_Failures = list[tuple[str, Exception]]
+__all__ = ["Capture", "Snapshot", "preserved"]
 
 
 class Capture(Protocol):
@@ -35,8 +33,7 @@ class Snapshot:
     _contents: Contents
     _states: list[TensorState]
     _copies: list[Copies]
-    _checked: list[Region]
-    _checksums: list[Tensor]
+    _checksums: Checksums
     _foreign: list["_StateDict"]
     _streams: RandomStreams
     _first: tuple[Capture, ...]
@@ -91,12 +88,11 @@ class Snapshot:
             >>> snapshot.restore()
             >>> model.weight.tolist() == before
             True
-        """
+        """  # noqa: DOC502 - raised by the parts
         self = cls()
-        self._done = False
+        self._done, self._states = False, []
         self._first, self._last = tuple(first), tuple(last)
-        self._states = []
-        device = None if snapshot_device is None else torch.device(snapshot_device)
+        device = None if snapshot_device is None else _device(snapshot_device)
         try:
             with interrupts_deferred(), torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
                 self._collect(list(modules), list(optimizers), grad_scaler, list(extra_state))
@@ -122,7 +118,7 @@ class Snapshot:
             RestoreError: Something could not be put back; everything else was.
         """
         if self._done:
-            raise RestoreError("`Snapshot.rewind` was called after `Snapshot.restore`, which ends a snapshot. Take a new one.")
+            raise RestoreError("`Snapshot.rewind` was called after `restore`, which ends a snapshot. Take a new one.")
         self._put_back(streams=streams, gradients=False)
 
     def restore(self) -> None:
@@ -132,7 +128,7 @@ class Snapshot:
 
         Raises:
             RestoreError: Something could not be put back; everything else was.
-        """
+        """  # noqa: DOC502 - raised by _put_back
         if not self._done:
             self._put_back(streams=True, gradients=True)
 
@@ -143,7 +139,7 @@ class Snapshot:
             RestoreError: A frozen parameter changed; it is named.
         """
         with torch.no_grad():
-            changed = self._changed()
+            changed = self._checksums.changed()
         if changed:
             raise RestoreError(_changed_message(changed))
 
@@ -175,49 +171,38 @@ class Snapshot:
         found = regions(parts)
         frozen_regions = [region for region in found if region.frozen]
         self._copies = [Copies([region for region in found if not region.frozen], device)]
-        self._checked, self._checksums = [], []
         if copy_frozen:
             self._copies.append(Copies(frozen_regions, torch.device("cpu")))
-        else:
-            self._checked = frozen_regions
-            self._checksums = [_region_checksum(region) for region in frozen_regions]
+        self._checksums = Checksums([] if copy_frozen else frozen_regions)
 
     def _put_back(self, *, streams: bool, gradients: bool) -> None:
-        failures: _Failures = []
+        failures = Failures()
         with interrupts_deferred():
             with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
                 self._put_state_back(failures, streams=streams, gradients=gradients)
-                changed = self._changed() if gradients else []
+                changed = self._checksums.changed() if gradients else []
             if failures or changed:
                 raise _restore_error(failures, changed) from (failures[0][1] if failures else None)
             if gradients:
                 self._done = True
-                self._copies, self._checked, self._checksums = [], [], []
+                self._copies, self._checksums = [], Checksums([])
 
-    def _put_state_back(self, failures: _Failures, *, streams: bool, gradients: bool) -> None:
+    def _put_state_back(self, failures: Failures, *, streams: bool, gradients: bool) -> None:
         for foreign in self._foreign:
-            _attempt(failures, foreign.name, foreign.restore)
-        failures += self._contents.restore()
+            failures.attempt(foreign.name, foreign.restore)
+        self._contents.restore(failures)
         for state in self._states:
-            _attempt(failures, state.name, state.restore)
+            failures.attempt(state.name, state.restore)
         for copies in self._copies:
-            failures += copies.restore()
+            copies.restore(failures)
         for state in self._states:
-            _attempt(failures, f"{state.name}.grad", state.put_grad_back if gradients else state.clear_grad)
+            failures.attempt(f"{state.name}.grad", state.put_grad_back if gradients else state.clear_grad)
         if streams:
             for capture in self._first:
-                _attempt(failures, type(capture).__name__, capture.restore)
-            failures += self._streams.restore()
+                failures.attempt(type(capture).__name__, capture.restore)
+            self._streams.restore(failures)
             for capture in self._last:
-                _attempt(failures, type(capture).__name__, capture.restore)
-
-    def _changed(self) -> list[str]:
-        if not self._checked:
-            return []
-        now = [_region_checksum(region) for region in self._checked]
-        pairs = zip(now, self._checksums, strict=True)
-        same = torch.stack([(new == old).all().cpu() for new, old in pairs]).tolist()
-        return [region.name for region, is_same in zip(self._checked, same, strict=True) if not is_same]
+                failures.attempt(type(capture).__name__, capture.restore)
 
 
 @contextmanager
@@ -241,7 +226,7 @@ def preserved(
         ...     _ = torch.nn.init.ones_(model.bias)
         >>> model.bias.tolist() == before
         True
-    """
+    """  # noqa: DOC501 - an interrupt is only passed on
     snapshot = Snapshot.take(modules, optimizers, **options)
     try:
         yield snapshot
@@ -251,28 +236,6 @@ def preserved(
         except KeyboardInterrupt:  # arrived before interrupts were deferred
             snapshot.restore()
             raise
-
-
-@contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Hold Ctrl-C back for the length of a block; it is raised at the end.
-
-    Only the main thread receives interrupts, so that elsewhere this does nothing.
-
-    Yields:
-        Nothing.
-    """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
-        yield
-        return
-    received: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if received:
-            signal.raise_signal(signal.SIGINT)
 
 
 class _StateDict:
@@ -285,6 +248,16 @@ class _StateDict:
 
     def restore(self) -> None:
         self._owner.load_state_dict(copy.deepcopy(self._saved))  # the owner may keep what it is given
+
+
+def _device(name: torch.device | str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ArgumentError(f"`snapshot_device` must name a device, 'cpu' among them, got {name!r}.") from error
+    if device.type == "meta":
+        raise ArgumentError(f"`snapshot_device` must have memory, got {name!r}. Use 'cpu'.")
+    return device
 
 
 def _is_kept_whole(extra: Any) -> bool:
@@ -302,7 +275,7 @@ def _check_extra(extra: Any) -> None:
 
 def _stepped(optimizer: Any) -> list[Tensor]:
     """Return the parameters that an optimizer holds, read without its properties (a wrapper's may do more)."""
-    return [tensor for group in vars(optimizer).get("param_groups", ()) for tensor in group["params"]]
+    return [tensor for group in vars(optimizer).get("param_groups", ()) for tensor in group.get("params", ())]
 
 
 def _is_part(tensor: Tensor) -> bool:
@@ -312,20 +285,6 @@ def _is_part(tensor: Tensor) -> bool:
     return tensor._is_view() or tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
 
 
-def _region_checksum(region: Region) -> Tensor:
-    words = region.words
-    if words.dim() != 1 or not words.is_contiguous() or words.is_floating_point() or words.is_complex():
-        words = words.contiguous().view(-1).view(torch.uint8)
-    return checksum(words)
-
-
-def _attempt(failures: _Failures, name: str, put_back: Callable[[], None]) -> None:
-    try:
-        put_back()
-    except Exception as error:  # noqa: BLE001 - the rest still has to be put back
-        failures.append((name, error))
-
-
 def _changed_message(names: list[str]) -> str:
     return (
         f"Frozen parameters were written to during the range test: {', '.join(names)}. With `snapshot_frozen=False` "
@@ -333,7 +292,7 @@ def _changed_message(names: list[str]) -> str:
     )
 
 
-def _restore_error(failures: _Failures, changed: list[str]) -> RestoreError:
+def _restore_error(failures: Failures, changed: list[str]) -> RestoreError:
     parts = [f"{name} ({type(error).__name__}: {error})" for name, error in failures]
     message = f"Could not put back: {'; '.join(parts)}. Everything else is as it was." if parts else ""
     return RestoreError(" ".join(filter(None, [message, _changed_message(changed) if changed else ""])))

@@ -33,6 +33,7 @@ class TensorState:
     __slots__ = ("_alias", "_inner", "_is_leaf", "_requires_grad", "grad", "name", "parts", "tensor")
 
     def __init__(self, name: str, tensor: Tensor) -> None:
+        """Note what the tensor points to."""  # noqa: DOC501 - the class says it
         if is_lazy(tensor):
             raise ArgumentError(
                 f"`model` must be initialised, got the lazy tensor {name} without a shape. Run one batch through the "

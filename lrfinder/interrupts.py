@@ -1,0 +1,42 @@
+"""Ctrl-C waits until a block of work is done."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["interrupts_deferred"]
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold interrupts (Ctrl-C) back for the length of a block; one that came is raised at its end.
+
+    Only the main thread receives interrupts, so that elsewhere this does nothing.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> import signal
+        >>> try:
+        ...     with interrupts_deferred():
+        ...         signal.raise_signal(signal.SIGINT)
+        ...         print("the work is done")
+        ... except KeyboardInterrupt:
+        ...     print("then interrupted")
+        the work is done
+        then interrupted
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is None:  # None: a handler that Python could not put back
+        yield
+        return
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if received:
+            signal.raise_signal(signal.SIGINT)
