@@ -187,10 +187,11 @@ class Batches:
         Returns:
             At least one batch.
         """
-        self._iterator = iter(self._loader)
-        taken = list(islice(self._iterator, count))
-        self.consumed += len(taken)
-        self.close()
+        try:
+            self._iterator = iter(self._loader)
+            taken = list(islice(self._iterator, count))
+        finally:
+            self.close()
         self._require(len(taken) > 0)
         return taken
 

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from lrfinder import checks
 from lrfinder.curve import Context, Curve
 from lrfinder.data import Batches
+from lrfinder.doubts import doubts_of
 from lrfinder.errors import ArgumentError
 from lrfinder.groups import RateWriter
 from lrfinder.guard import only_these_step
@@ -25,7 +26,7 @@ from lrfinder.options import FindOptions
 from lrfinder.progress import Progress
 from lrfinder.result import RangeTestResult, spreads_of
 from lrfinder.search import Search
-from lrfinder.snapshot import preserved
+from lrfinder.snapshot import Snapshot, preserved
 from lrfinder.step import BatchLoss, Step, TrainingStep, UserStep, Validation
 from lrfinder.suggest import warnings_for
 
@@ -226,7 +227,7 @@ class LRFinder:
                 options=options,
                 context=context,
                 progress=progress,
-                validate=self._validation(batch_loss, options, stack),
+                validate=self._validation(batch_loss, options, snapshot),
             )
             try:
                 curves = search.run()
@@ -270,12 +271,12 @@ class LRFinder:
             backward=self._backward,
         )
 
-    def _validation(self, batch_loss: BatchLoss, options: FindOptions, stack: ExitStack) -> Validation | None:
+    def _validation(self, batch_loss: BatchLoss, options: FindOptions, snapshot: Snapshot) -> Validation | None:
         if options.val_loader is None:
             return None
-        batches = Batches(options.val_loader, name="val_loader")
-        stack.callback(batches.close)
-        return Validation(batch_loss, batches.take_first(options.val_batches))
+        taken = Batches(options.val_loader, name="val_loader").take_first(options.val_batches)
+        snapshot.rewind()  # reading it drew random numbers: the training batches are those of a find without it
+        return Validation(batch_loss, taken)
 
     def _context(self, options: FindOptions) -> Context:
         optimizer = checks.inner_optimizer(self.optimizer)
@@ -302,33 +303,11 @@ class LRFinder:
             group_ratios=tuple(rates.ratios),
             steps=search.steps,
             seconds=time.perf_counter() - begin,
-            warnings=(*warnings_for(curve, context), *self._further_doubts(curve, search)),
+            warnings=(*warnings_for(curve, context), *doubts_of(search, curve, self.optimizer)),
             spreads=spreads_of(curves, context) if len(curves) > 1 else {},
             meta=self._meta(search, context),
             optimizer=weakref.ref(self.optimizer),
         )
-
-    def _further_doubts(self, curve: Curve, search: Search) -> list[str]:
-        doubts = []
-        if search.batches.one_shot:
-            doubts.append(
-                f"The loader is an iterator: the {search.batches.consumed} batches that it gave are consumed. "
-                "Pass a DataLoader, a list, or a fresh iterator for the training."
-            )
-        optimizer = checks.inner_optimizer(self.optimizer)
-        steps_before = max((_steps_taken(state) for state in optimizer.state.values()), default=0)
-        capped = curve.lrs * np.sqrt(steps_before + 1 + curve.indices) > 1
-        if isinstance(optimizer, torch.optim.Adafactor) and capped.any():
-            doubts.append(
-                f"Adafactor caps its rate at 1/sqrt(step), so rates above {curve.lrs[capped].min():.1e} were not "
-                "really tried. Pass an end_lr below that, or fewer points."
-            )
-        if search.noted is not None:
-            doubts.append(
-                f"Your code raised {type(search.noted).__name__} ({search.noted}) on a loss that was not finite; "
-                "the sweep ended there."
-            )
-        return doubts
 
     def _meta(self, search: Search, context: Context) -> dict[str, Any]:
         return {
@@ -351,7 +330,3 @@ def _module_behind(function: Any) -> nn.Module | None:
     """Return the module that a callable is, or is a method of: it may hold parameters and buffers."""
     owner = getattr(function, "__self__", function)
     return owner if isinstance(owner, nn.Module) else None
-
-
-def _steps_taken(state: Any) -> int:
-    return int(state.get("step", 0)) if isinstance(state, Mapping) else 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrfinder.checks import check_positive
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
 from lrfinder.groups import group_lrs, write_lrs
@@ -55,7 +56,7 @@ class RangeTestResult:
         >>> from lrfinder import LRFinder
         >>> model = torch.nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> batches = [(torch.randn(8, 2), torch.randn(8, 1)) for _ in range(4)]
+        >>> batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(4, 32, 2)]
         >>> finder = LRFinder(model, optimizer, torch.nn.MSELoss())
         >>> result = finder.find(batches, start_lr=1e-4, end_lr=100, num_iter=60, total_steps=500, progress=False)
         >>> result.stop_reason
@@ -168,7 +169,8 @@ class RangeTestResult:
             One rate per group, in the order of `optimizer.param_groups`, at the ratios that were swept.
         """
         chosen = self.suggestion if suggestion is None else suggestion
-        return group_lrs(self.group_ratios, chosen.lr if isinstance(chosen, Suggestion) else float(chosen))
+        lr = chosen.lr if isinstance(chosen, Suggestion) else check_positive("RangeTestResult(suggestion=...)", chosen)
+        return group_lrs(self.group_ratios, lr)
 
     def apply(self, optimizer: "Optimizer | None" = None, suggestion: Suggestion | float | None = None) -> None:
         """Write the suggested rates into an optimizer, for training without a scheduler.
@@ -217,7 +219,7 @@ class RangeTestResult:
         chosen = optimizer if optimizer is not None else known
         if chosen is None:
             raise ArgumentError(
-                f"RangeTestResult.{caller}(optimizer=...) is needed, got None, and the swept optimizer is gone; pass one."
+                f"RangeTestResult.{caller}(optimizer=...) is needed, got None, and the swept one is gone; pass one."
             )
         if len(chosen.param_groups) != len(self.group_ratios):
             raise ArgumentError(
@@ -269,6 +271,10 @@ class RangeTestResult:
         """
         for sentence in self.warnings:
             warnings.warn(sentence, LRFinderWarning, stacklevel=stacklevel + 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle holds: everything besides the reference to the optimizer."""
+        return {**self.__dict__, "optimizer": None}
 
     def __repr__(self) -> str:
         """Return one line."""
@@ -354,7 +360,7 @@ class RangeTestResult:
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # no text, or no JSON
             raise ArgumentError(f"RangeTestResult.load(path={str(path)!r}) must name a JSON file: {error}.") from error
         schema = data.get("schema") if isinstance(data, dict) else None
         if schema != SCHEMA:
@@ -362,7 +368,13 @@ class RangeTestResult:
                 f"RangeTestResult.load(path={str(path)!r}) reads schema {SCHEMA}, got schema={schema!r}; "
                 "pass a file that RangeTestResult.save wrote, or update lrfinder."
             )
-        return cls._from_dict(data)
+        try:
+            return cls._from_dict(data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"RangeTestResult.load(path={str(path)!r}) must name a file that RangeTestResult.save wrote, got one "
+                f"that lacks something or was changed ({type(error).__name__}: {error})."
+            ) from error
 
     @classmethod
     def _from_dict(cls, data: Mapping[str, Any]) -> "RangeTestResult":
