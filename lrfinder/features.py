@@ -13,6 +13,11 @@ from lrfinder.sweep import MIN_POINTS, Floats, StopReason
 
 __all__ = ["bottom", "divergence_lr", "fall", "falls", "noise", "plateau", "unit"]
 
+TINY = 1e-300
+DECIMALS = 9
+ROUNDING = 1e-12
+"""Losses that differ by less, as a share of the largest, are equal."""
+
 ABOVE_NOISE = 4.0
 """A rise counts when it exceeds so many standard deviations of a single loss ..."""
 
@@ -36,9 +41,15 @@ UNSTABLE_GROWTH = 1.2
 UNSTABLE_AGREEMENT = 0.05
 """A linear instability: at least so many steps in a row, each with this growth, that agree on where it began."""
 
+UNSEEN = 10.0
+"""No instability stays unseen while the rate grows by this factor."""
+
 
 def unit(curve: Curve) -> tuple[Floats, Floats]:
-    """Divide the losses by their largest size, so that no difference of them overflows.
+    """Put the losses on a scale of their own: the lowest is 0, and three quarters lie below 1.
+
+    Rules that see only these numbers can't depend on the loss's offset or scale, and no difference of them overflows.
+    They are rounded, so that the rounding errors of an offset break no ties.
 
     Args:
         curve: The measured sweep.
@@ -46,8 +57,14 @@ def unit(curve: Curve) -> tuple[Floats, Floats]:
     Returns:
         Losses and smoothed losses, each of shape (T,).
     """
-    scale = max(np.max(np.abs(curve.losses), initial=0.0), np.max(np.abs(curve.smoothed), initial=0.0))
-    return (curve.losses / scale, curve.smoothed / scale) if scale > 0 else (curve.losses, curve.smoothed)
+    both = np.stack([curve.losses, curve.smoothed])
+    both /= max(np.max(np.abs(both), initial=0.0), TINY)
+    both -= np.min(both, initial=1.0)
+    spread = float(np.quantile(both[0], 0.75)) if len(curve) else 0.0
+    if spread <= ROUNDING:  # all alike but for a few
+        spread = float(np.max(both, initial=0.0))
+    losses, smoothed = np.round(both / max(spread, TINY), DECIMALS)
+    return losses, smoothed
 
 
 def bottom(curve: Curve) -> int:
@@ -60,7 +77,7 @@ def bottom(curve: Curve) -> int:
         Its index.
     """
     edge = math.ceil(EDGE_SHARE * len(curve)) if len(curve) >= MIN_POINTS else 0
-    return edge + int(np.argmin(curve.smoothed[edge : len(curve) - edge]))
+    return edge + int(np.argmin(unit(curve)[1][edge : len(curve) - edge]))
 
 
 def plateau(curve: Curve) -> float:
@@ -154,7 +171,7 @@ def divergence_lr(curve: Curve, context: Context) -> float | None:
     beta = context.momentum
     feet = rates * 2 * (1 + beta) / (1 + beta + growth + beta / growth)
     agreed = _agreed(feet, growth)
-    if agreed is not None:
+    if agreed is not None and agreed > rates[0] / UNSEEN:
         return agreed
     return float(np.clip(np.median(feet[:FIRST_STEPS]), curve.lrs[bottom(curve)], rates[0]))
 
@@ -184,7 +201,7 @@ def _longest_run(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
 def _least_rise(curve: Curve) -> float:
     steps = np.diff(unit(curve)[0])
     spread = 1.4826 * np.median(np.abs(steps - np.median(steps))) / math.sqrt(2)  # deaf to the rise itself
-    return float(max(ABOVE_NOISE * spread, ABOVE_FALL * fall(curve)))
+    return float(max(ABOVE_NOISE * spread, ABOVE_FALL * fall(curve), 10.0**-DECIMALS))
 
 
 def _rise(curve: Curve) -> int:

@@ -209,7 +209,7 @@ def valley(curve: Curve, context: Context) -> Suggestion:
     """
     del context
     _require_fall(curve, "valley")
-    end, length = _longest_fall(curve.smoothed)
+    end, length = _longest_fall(unit(curve)[1])
     index = max(end - length + length // 3 + length // 6, 0)
     return _at(curve, curve.lrs[index], "valley", "half-way through the longest fall of the smoothed loss")
 

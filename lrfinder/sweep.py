@@ -102,8 +102,8 @@ class StopRule:
         floor + max(`return_share` * (start - floor), `noise_factor` * noise)
 
     for several points in a row, where *floor* is the lowest running median so far, *start* the median of the first
-    points and *noise* the mean absolute difference of successive losses before the rise. So a blow-up counts, and so
-    does a loss that fell and came back for good, as when all units of a network have died.
+    points and *noise* the mean absolute difference of successive unequal losses before the rise. So a blow-up counts,
+    and so does a loss that fell and came back for good, as when all units of a network have died.
 
     Args:
         patience: The least number of points in a row that must be high.
@@ -125,6 +125,9 @@ class StopRule:
         return max(self.patience, math.ceil(self.patience_share * num_points))
 
 
+_TIE = 1e-9  # a loss exactly at the threshold isn't above it, whatever the rounding
+
+
 class _Watch:
     """The running state of a stop rule: takes in each loss in constant time and says whether the sweep has diverged."""
 
@@ -137,11 +140,10 @@ class _Watch:
         self._noise_count = 0
         self._seen = 0
         self._in_row = 0
-        self._largest = 0.0
 
     def diverged(self, loss: float) -> bool:
         self._seen += 1
-        if self._seen > self._rule.warmup and loss > self._threshold():
+        if self._seen > self._rule.warmup and self._noise_count and loss > self._threshold():
             self._in_row += 1
             self._window.append(loss)
             return self._in_row >= self._steps_needed
@@ -150,17 +152,15 @@ class _Watch:
         return False
 
     def _threshold(self) -> float:
-        # A loss in single precision flips its last bits: that is no rise, however long it lasts.
-        resolution = 4 * float(np.finfo(np.float32).eps) * self._largest
-        noise = max(self._noise_sum / max(self._noise_count, 1), resolution)
+        noise = self._noise_sum / self._noise_count
         fall = max(self._start - self._floor, 0.0)
-        return self._floor + max(self._rule.return_share * fall, self._rule.noise_factor * noise)
+        return self._floor + (1 + _TIE) * max(self._rule.return_share * fall, self._rule.noise_factor * noise)
 
     def _learn(self, loss: float) -> None:
-        if self._window:
+        # Equal neighbours tell nothing of the noise: a constant loss that flips its last bit has not diverged.
+        if self._window and loss != self._window[-1]:
             self._noise_sum += abs(loss - self._window[-1])
             self._noise_count += 1
-        self._largest = max(self._largest, abs(loss))
         self._window.append(loss)
         if len(self._window) < self._rule.warmup:
             return
