@@ -16,7 +16,7 @@ __all__ = ["bottom", "divergence_lr", "fall", "falls", "noise", "plateau", "unit
 TINY = 1e-300
 DECIMALS = 9
 ROUNDING = 1e-12
-"""Losses that differ by less, as a share of the largest, are equal."""
+"""Losses that differ by less, as a share of their size, are equal."""
 
 ABOVE_NOISE = 4.0
 """A rise counts when it exceeds so many standard deviations of a single loss ..."""
@@ -58,11 +58,14 @@ def unit(curve: Curve) -> tuple[Floats, Floats]:
         Losses and smoothed losses, each of shape (T,).
     """
     both = np.stack([curve.losses, curve.smoothed])
-    both /= max(np.max(np.abs(both), initial=0.0), TINY)
-    both -= np.min(both, initial=1.0)
-    spread = float(np.quantile(both[0], 0.75)) if len(curve) else 0.0
-    if spread <= ROUNDING:  # all alike but for a few
-        spread = float(np.max(both, initial=0.0))
+    if not len(curve):
+        return curve.losses, curve.smoothed
+    both /= max(np.max(np.abs(both)), TINY)
+    size = np.median(np.abs(both[0]))
+    both -= np.min(both)
+    spread = float(np.quantile(both[0], 0.75))
+    if spread <= ROUNDING * size:  # all alike but for a few
+        spread = float(np.max(both))
     losses, smoothed = np.round(both / max(spread, TINY), DECIMALS)
     return losses, smoothed
 

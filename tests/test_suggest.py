@@ -328,6 +328,16 @@ class TestLaws:
         start, end = scouted_range(curve, context)
         assert 0 < start < end < math.inf
 
+    @pytest.mark.parametrize("height", [1e3, 1e10, 1e30, 1e300])
+    def test_however_high_the_loss_blows_up_the_rest_is_read_alike(self, height):
+        losses = healthy()
+        tame, wild = measured(losses), losses.copy()
+        wild[85:] = 2 + height * np.arange(15)
+        here, there = suggestions(tame), suggestions(measured(wild))
+        for rule in ("auto", "onset", "steepest", "divergence", "minimum"):
+            assert decades(here[rule].lr, there[rule].lr) < 0.1, rule
+        assert warnings_for(measured(wild)) == []
+
     @laws
     @given(seed=st.integers(0, 999))
     def test_gaps_change_little(self, seed):
