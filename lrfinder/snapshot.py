@@ -254,7 +254,7 @@ def _device(name: torch.device | str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ArgumentError(f"`snapshot_device` must name a device, 'cpu' among them, got {name!r}.") from error
+        raise ArgumentError(f"`snapshot_device` must name a device, like 'cpu', got {name!r}.") from error
     if device.type == "meta":
         raise ArgumentError(f"`snapshot_device` must have memory, got {name!r}. Use 'cpu'.")
     return device
