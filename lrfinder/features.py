@@ -66,7 +66,7 @@ def unit(curve: Curve) -> tuple[Floats, Floats]:
     spread = float(np.quantile(both[0], 0.75))
     if spread <= ROUNDING * size:  # all alike but for a few
         spread = float(np.max(both))
-    losses, smoothed = np.round(both / max(spread, TINY), DECIMALS)
+    losses, smoothed = np.round(np.minimum(both / max(spread, TINY), 1 / TINY**0.8), DECIMALS)
     return losses, smoothed
 
 
