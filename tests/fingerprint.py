@@ -22,6 +22,9 @@ SIMPLE = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.
 OPAQUE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.GeneratorType)
 OPAQUE_PACKAGES = ("torch._dynamo", "torch._C", "torch._inductor", "torch.distributed", "multiprocessing", "_thread")
 
+# tqdm's one thread for all bars, and those of a worker's queue, which end some time after the worker.
+PASSING_THREADS = ("tqdm_monitor", "QueueFeederThread")
+
 
 class Fingerprint:
     """Walks from named objects through everything they hold, and writes down identity and value of each part.
@@ -135,7 +138,7 @@ def process_state():
     return {
         **random_state(),
         "workers": sorted(process.pid for process in multiprocessing.active_children()),
-        "threads": sorted(thread.name for thread in threading.enumerate() if thread.name != "tqdm_monitor"),
+        "threads": sorted(thread.name for thread in threading.enumerate() if thread.name not in PASSING_THREADS),
         "optimizer hooks": [
             list(hooks)
             for hooks in (

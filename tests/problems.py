@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,7 +26,16 @@ from torch.utils.data import (
 
 from lrfinder import LRFinder
 
-__all__ = ["PROBLEMS", "Setup", "build", "images", "seed_all", "vectors"]
+__all__ = ["PROBLEMS", "Setup", "build", "images", "mlp", "one_thread", "plain", "seed_all", "vectors"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The networks here are so small that a second thread only waits for the first; import it to apply it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @dataclass(kw_only=True)
@@ -294,15 +304,14 @@ def frozen_batch_norm(device):
     return _on_images(device, model)
 
 
+def _trainable_adam(model):
+    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+
+
 def _frozen(device, **options):
     model = _cnn()
     model[0].requires_grad_(False)
-    return _on_images(
-        device,
-        model,
-        optimizer=lambda model: torch.optim.Adam([p for p in model.parameters() if p.requires_grad]),
-        options=options,
-    )
+    return _on_images(device, model, optimizer=_trainable_adam, options=options)
 
 
 @problem
@@ -333,15 +342,19 @@ def snapshot_on_the_host(device):
 class Student(nn.Module):
     """Learns to predict its teacher, a moving average of itself that is frozen and written through `.data`."""
 
-    def __init__(self):
+    def __init__(self, *, replace):
         super().__init__()
+        self.replace = replace
         self.online, self.teacher = mlp(), mlp().requires_grad_(False)
         self.register_buffer("center", torch.zeros(3))
 
     def forward(self, x, y):
         with torch.no_grad():
             for mine, theirs in zip(self.online.parameters(), self.teacher.parameters(), strict=True):
-                theirs.data = theirs.data.mul(0.9).add(0.1 * mine.data)
+                if self.replace:
+                    theirs.data = theirs.data.mul(0.9).add(0.1 * mine.data)
+                else:
+                    theirs.data.mul_(0.9).add_(0.1 * mine.data)
             target = self.teacher(x + 0.1 * torch.randn_like(x))
             self.center.data.mul_(0.9).add_(0.1 * target.mean(0))
         return F.mse_loss(self.online(x), target - self.center) + F.cross_entropy(self.online(x), y)
@@ -349,7 +362,14 @@ class Student(nn.Module):
 
 @problem
 def teacher(device):
-    return plain(device, model=Student(), criterion=None)
+    return plain(device, model=Student(replace=False), optimizer=_trainable_adam, criterion=None)
+
+
+@problem
+def teacher_replaced_not_copied(device):
+    """The old memory is not written to, so that it needs no copy to be put back."""
+    options = {"snapshot_frozen": False}
+    return plain(device, model=Student(replace=True), optimizer=_trainable_adam, criterion=None, options=options)
 
 
 class EncoderClassifier(nn.Module):

@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 
 from lrfinder import LRFinderError, LRFinderWarning, RestoreError
 from tests.fingerprint import Fingerprint, bits, differences, process_state
-from tests.problems import PROBLEMS, Augmented, build, plain, seed_all, vectors
+from tests.problems import PROBLEMS, Augmented, build, one_thread, plain, seed_all, vectors  # noqa: F401 - applies by being imported
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
 
@@ -314,7 +315,7 @@ def _change_loader(setup):
         _change_attribute, _change_flag, _replace_parameter, _reallocate_parameter, _negative_zero, _replace_gradient,
         _insert_state, _replace_group, _add_hook, _change_loader, lambda _: random.random(),
         lambda _: np.random.rand(), lambda _: torch.rand(1),
-        lambda _: torch.optim.optimizer.register_optimizer_step_pre_hook(lambda *_: None),
+        lambda _: register_optimizer_step_pre_hook(lambda *_: None),
     ],
 )  # fmt: skip
 def test_changes_are_seen(change):
