@@ -33,8 +33,9 @@ def test_usual_rate_is_torchs_default():
 
 
 def test_trainings_differ_in_their_rate_only(digits):
-    once = demo.compare(digits, epochs=1, rates=[1e-3], seeds=[0, 1])
-    again = demo.compare(digits, epochs=1, rates=[1e-2, 1e-3], seeds=[1])
+    with demo.one_thread():
+        once = demo.compare(digits, epochs=1, rates=[1e-3], seeds=[0, 1])
+        again = demo.compare(digits, epochs=1, rates=[1e-2, 1e-3], seeds=[1])
     assert again[1e-3][0] == once[1e-3][1]
     assert again[1e-2][0] != once[1e-3][1]
 
