@@ -17,8 +17,10 @@ from torch.optim import Optimizer
 from lrfinder import checks
 from lrfinder.curve import Context, Curve
 from lrfinder.data import Batches
+from lrfinder.distributed import Ranks, together
 from lrfinder.doubts import doubts_of
 from lrfinder.errors import ArgumentError
+from lrfinder.fsdp import is_sharded, reshard
 from lrfinder.groups import RateWriter
 from lrfinder.guard import only_these_step
 from lrfinder.loader import LoaderState
@@ -174,52 +176,58 @@ class LRFinder:
 
         Raises:
             ArgumentError: An argument breaks a rule; nothing has been changed.
+            RankError: Another rank of the process group failed; the message quotes it.
             RestoreError: Something could not be put back; the message names it.
         """  # noqa: DOC502 - raised by the parts
         self.partial = None
-        options = FindOptions(
-            start_lr=start_lr,
-            end_lr=end_lr,
-            num_iter=num_iter,
-            mode=mode,
-            val_loader=val_loader,
-            val_batches=val_batches,
-            smoothing=smoothing,
-            rule=rule,
-            total_steps=total_steps,
-            schedule=schedule,
-            refine=refine,
-            repeats=repeats,
-            progress=progress,
-            on_step=on_step,
-        )
-        self._check_setup()
-        if val_loader is not None and self._user_step is not None:
-            raise ArgumentError(
-                "LRFinder.find(val_loader=...) needs to know how a batch becomes a loss without a step, which "
-                "LRFinder(step=...) hides; use loss_fn, or let step return the loss that you want."
+        with together() as ranks:
+            options = FindOptions(
+                start_lr=start_lr,
+                end_lr=end_lr,
+                num_iter=num_iter,
+                mode=mode,
+                val_loader=val_loader,
+                val_batches=val_batches,
+                smoothing=smoothing,
+                rule=rule,
+                total_steps=total_steps,
+                schedule=schedule,
+                refine=refine,
+                repeats=repeats,
+                progress=progress,
+                on_step=on_step,
             )
-        options.check_loader(loader)
-        result = self._search(loader, options)
+            self._check_setup()
+            if val_loader is not None and self._user_step is not None:
+                raise ArgumentError(
+                    "LRFinder.find(val_loader=...) needs to know how a batch becomes a loss without a step, which "
+                    "LRFinder(step=...) hides; use loss_fn, or let step return the loss that you want."
+                )
+            options.check_loader(loader)
+            if ranks is not None:
+                ranks.same(options.shared(loader) | {"accumulation_steps": self._accumulation_steps})
+            result = self._search(loader, options, ranks)
         self.partial = result  # in case that a filter turns a warning into an error
-        result.issue_warnings()
+        if ranks is None or ranks.rank == 0:
+            result.issue_warnings()
         self.partial = None
         return result
 
-    def _search(self, loader: Iterable[Any], options: FindOptions) -> RangeTestResult:
+    def _search(self, loader: Iterable[Any], options: FindOptions, ranks: Ranks | None) -> RangeTestResult:
         begin = time.perf_counter()
         context = self._context(options)
         batches = Batches(loader, remember=options.start_lr is None and options.end_lr is None)
         search: Search | None = None
         with ExitStack() as stack:
-            progress = stack.enter_context(Progress(enabled=options.progress, total=options.num_iter * options.repeats))
+            shown = options.progress and (ranks is None or ranks.rank == 0)
+            progress = stack.enter_context(Progress(enabled=shown, total=options.num_iter * options.repeats))
             snapshot = stack.enter_context(self._preserved(loader, options))
             stack.callback(batches.close)
             stack.enter_context(only_these_step([self.optimizer, *self._extra_state]))
             rates = RateWriter(self.optimizer)
             batch_loss = BatchLoss(self.model, self._criterion, self._loss_fn, self._find_device(), self._autocast)
             search = Search(
-                step=self._training_step(batch_loss),
+                step=self._training_step(batch_loss, ranks),
                 batches=batches,
                 rates=rates,
                 device=batch_loss.device,
@@ -227,14 +235,19 @@ class LRFinder:
                 options=options,
                 context=context,
                 progress=progress,
-                validate=self._validation(batch_loss, options, snapshot),
+                validate=self._validation(batch_loss, options, snapshot, ranks),
+                ranks=ranks,
             )
             try:
                 curves = search.run()
             except BaseException:
                 self.partial = self._result(search.curve(), (), search, begin, rates)
                 raise
-        return self._result(search.mean(curves), curves, search, begin, rates)
+        result = self._result(search.mean(curves), curves, search, begin, rates)
+        if ranks is None:
+            return result
+        local = {"context": result.context, "seconds": result.seconds, "warnings": result.warnings, "meta": result.meta}
+        return replace(result, **ranks.share(local))
 
     def _preserved(self, loader: Any, options: FindOptions) -> Any:
         loaders = [loader] if options.val_loader is None else [loader, options.val_loader]
@@ -254,12 +267,15 @@ class LRFinder:
 
     def _check_setup(self) -> None:
         checks.check_model(self.model)
+        reshard(self.model.modules())  # the optimizer holds shards
         checks.check_optimizer(self.optimizer, self.model, self._grad_scaler)
 
     def _find_device(self) -> torch.device:
         return self._device if self._device is not None else next(self.model.parameters()).device
 
-    def _training_step(self, batch_loss: BatchLoss) -> Step:
+    def _training_step(self, batch_loss: BatchLoss, ranks: Ranks | None) -> Step:
+        if ranks is not None:
+            ranks.collective_steps = self._user_step is not None or is_sharded(self.model.modules())
         if self._user_step is not None:
             return UserStep(self._user_step, batch_loss.device)
         return TrainingStep(
@@ -269,14 +285,17 @@ class LRFinder:
             accumulation_steps=self._accumulation_steps,
             max_grad_norm=self._max_grad_norm,
             backward=self._backward,
+            ranks=ranks,
         )
 
-    def _validation(self, batch_loss: BatchLoss, options: FindOptions, snapshot: Snapshot) -> Validation | None:
+    def _validation(
+        self, batch_loss: BatchLoss, options: FindOptions, snapshot: Snapshot, ranks: Ranks | None
+    ) -> Validation | None:
         if options.val_loader is None:
             return None
         taken = Batches(options.val_loader, name="val_loader").take_first(options.val_batches)
         snapshot.rewind()  # reading it drew random numbers: the training batches are those of a find without it
-        return Validation(batch_loss, taken)
+        return Validation(batch_loss, taken, ranks)
 
     def _context(self, options: FindOptions) -> Context:
         optimizer = checks.inner_optimizer(self.optimizer)
@@ -314,7 +333,7 @@ class LRFinder:
             "optimizer": context.optimizer,
             "batch_size": context.batch_size,
             "accumulation_steps": self._accumulation_steps,
-            "world_size": 1,
+            "world_size": 1 if search.ranks is None else search.ranks.world_size,
             "total_steps": context.total_steps,
             "device": str(search.device),
             "versions": {

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lrfinder.data import Batches
+from lrfinder.distributed import Ranks
 from lrfinder.recorder import Recorder
 from lrfinder.step import Step
 from lrfinder.sweep import StopReason, Sweep
@@ -34,6 +35,7 @@ def run_sweep(
     validate: Callable[[], Tensor] | None = None,
     after_step: Callable[[int], None] | None = None,
     on_point: OnPoint | None = None,
+    ranks: Ranks | None = None,
 ) -> Exception | None:
     """Train one step at each rate that `sweep` asks for, until it stops.
 
@@ -48,6 +50,7 @@ def run_sweep(
         validate: Measures the loss after the step, in place of the training loss before it.
         after_step: Called with the number of steps done, after each.
         on_point: Called with index, rate and loss of each kept point, in order.
+        ranks: Those that run the same sweep: the losses are means over them, and the data ends for all at once.
 
     Returns:
         None, or what the training code raised on a value that was not finite and that the host had not read yet:
@@ -56,10 +59,12 @@ def run_sweep(
     Raises:
         Exception: Whatever the user's code raised otherwise, unchanged; losses measured so far have been told.
     """  # noqa: DOC502 - raised by the user's code
-    teller = _Teller(sweep, on_point)
+    teller = _Teller(sweep, on_point, ranks)
     try:
-        _pull(sweep, step, batches, rates, recorder, teller, validate, after_step)
+        _pull(sweep, step, batches, rates, recorder, teller, validate, after_step, ranks)
     except BaseException as error:
+        if ranks is not None:
+            raise  # one rank's unread losses are no means
         teller.on_point = None  # whoever raised is not called again while the losses that stand are collected
         with suppress(RuntimeError):  # a broken device has none to give
             teller.tell(recorder.drain())
@@ -79,10 +84,13 @@ def _pull(
     teller: "_Teller",
     validate: Callable[[], Tensor] | None,
     after_step: Callable[[int], None] | None,
+    ranks: Ranks | None,
 ) -> None:
     steps = retries = 0
     while (lr := sweep.ask()) is not None:
         micro_batches = batches.take(step.accumulation_steps)
+        if ranks is not None and ranks.any_ended(micro_batches is None):
+            micro_batches = None
         if micro_batches is None:
             sweep.exhaust()
             return
@@ -107,14 +115,17 @@ def _pull(
 class _Teller:
     """Tells losses to a sweep, and kept points to the user."""
 
-    def __init__(self, sweep: Sweep, on_point: OnPoint | None) -> None:
+    def __init__(self, sweep: Sweep, on_point: OnPoint | None, ranks: Ranks | None) -> None:
         self._sweep = sweep
+        self._ranks = ranks
         self._points = 0
         self.asked: deque[float] = deque()
         self.on_point = on_point
         self.training = False  # only code that trains can have met a value that is not finite
 
     def tell(self, losses: list[float | None]) -> None:
+        if self._ranks is not None:
+            losses = self._ranks.mean(losses)
         kept = []
         for loss in losses:
             lr = self.asked.popleft()

@@ -1,7 +1,7 @@
 """What one `LRFinder.find` is asked for, validated once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from lrfinder.checks import check_positive, positive_int
@@ -83,6 +83,20 @@ class FindOptions:
 
     def _set(self, name: str, value: float) -> None:
         object.__setattr__(self, name, value)  # a plain number in place of NumPy's: JSON has no others
+
+    def shared(self, loader: Any) -> dict[str, Any]:
+        """Return what must be the same on all ranks of a process group.
+
+        Args:
+            loader: The training data, as given to `LRFinder.find`.
+
+        Returns:
+            Options by name; of loaders, whether there is one and of what kind.
+        """
+        local = {"progress", "on_step", "val_loader"}
+        options = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in local}
+        kinds = {"val_loader": self.val_loader is not None, "kind of loader (an iterator)": is_one_shot(loader)}
+        return options | kinds
 
     def check_loader(self, loader: Any) -> None:
         """Check the options that depend on the loader.

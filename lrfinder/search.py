@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lrfinder.curve import Context, Curve
 from lrfinder.data import Batches
+from lrfinder.distributed import Ranks
 from lrfinder.groups import RateWriter
 from lrfinder.loop import OnPoint, run_sweep
 from lrfinder.options import FindOptions
@@ -41,6 +42,7 @@ class Search:
         context: What is known of the training.
         progress: The bar.
         validate: Measures the held-out loss after each step of the main sweep, or None.
+        ranks: Those that run the same search, or None.
 
     Attributes:
         steps: Optimizer steps so far.
@@ -57,6 +59,7 @@ class Search:
     context: Context
     progress: Progress
     validate: Callable[[], Tensor] | None = None
+    ranks: Ranks | None = None
     steps: int = 0
     sweep: Sweep | None = None
     noted: Exception | None = None
@@ -108,6 +111,7 @@ class Search:
             validate=validate,
             after_step=self._count,
             on_point=on_point,
+            ranks=self.ranks,
         )
         return self.curve()
 

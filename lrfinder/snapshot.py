@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from lrfinder.checksum import Checksums
 from lrfinder.contents import Contents
+from lrfinder.ddp import Reducers
 from lrfinder.errors import ArgumentError, RestoreError
 from lrfinder.failures import Failures
+from lrfinder.fsdp import reset, reshard
 from lrfinder.interrupts import interrupts_deferred
 from lrfinder.memory import Copies, regions
 from lrfinder.rng import GENERATORS, RandomStreams
@@ -31,6 +33,7 @@ class Snapshot:
     """Everything that training changes, as it was when the snapshot was taken; see `Snapshot.take`."""
 
     _contents: Contents
+    _reducers: Reducers
     _states: list[TensorState]
     _copies: list[Copies]
     _checksums: Checksums
@@ -146,6 +149,8 @@ class Snapshot:
     def _collect(self, modules: list[Any], optimizers: list[Any], grad_scaler: Any, extras: list[Any]) -> None:
         for extra in extras:
             _check_extra(extra)
+        roots = [root for root in [*modules, *extras] if isinstance(root, nn.Module)]
+        reshard(module for root in roots for module in root.modules())
         self._contents = Contents()
         for root in [*modules, *optimizers, *([] if grad_scaler is None else [grad_scaler])]:
             self._contents.add(type(root).__name__, root)
@@ -156,6 +161,7 @@ class Snapshot:
             else:
                 self._foreign.append(_StateDict(extra))
         self._states = [TensorState(name, tensor) for name, tensor in self._contents.tensors]
+        self._reducers = Reducers(self._contents.modules)
 
     def _copy_bits(self, device: torch.device | None, *, copy_frozen: bool) -> None:
         stepped = {id(tensor) for optimizer in self._contents.optimizers for tensor in _stepped(optimizer)}
@@ -188,6 +194,8 @@ class Snapshot:
                 self._copies, self._checksums = [], Checksums([])
 
     def _put_state_back(self, failures: Failures, *, streams: bool, gradients: bool) -> None:
+        # First of all: a pass of FSDP2 that was broken off goes on with full weights, whatever is written to shards.
+        failures.attempt("FSDP2", lambda: reset(self._contents.modules))
         for foreign in self._foreign:
             failures.attempt(foreign.name, foreign.restore)
         self._contents.restore(failures)
@@ -197,6 +205,8 @@ class Snapshot:
             copies.restore(failures)
         for state in self._states:
             failures.attempt(f"{state.name}.grad", state.put_grad_back if gradients else state.clear_grad)
+        if gradients:
+            failures.attempt("DistributedDataParallel", self._reducers.restore)
         if streams:
             for capture in self._first:
                 failures.attempt(type(capture).__name__, capture.restore)

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 
 from lrfinder.data import move
+from lrfinder.distributed import Ranks
 from lrfinder.errors import ArgumentError
 
 __all__ = ["BatchLoss", "Step", "TrainingStep", "UserStep", "Validation", "needs_closure"]
@@ -151,6 +152,7 @@ class TrainingStep:
         max_grad_norm: Clip the gradients' norm to this, once a step and after unscaling.
         backward: Called with each micro-batch's loss in place of `loss.backward()`. It divides by
             `accumulation_steps` itself; with a `grad_scaler` it receives the scaled loss.
+        ranks: Those that take the same step: no one begins a backward pass before all have a loss.
 
     Attributes:
         skipped: Whether the scaler kept the last call from stepping.
@@ -166,10 +168,12 @@ class TrainingStep:
         accumulation_steps: int = 1,
         max_grad_norm: float | None = None,
         backward: Callable[[Tensor], Any] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """Keep the parts; nothing is run."""
         self.skipped = False
         self.accumulation_steps = accumulation_steps
+        self._ranks = ranks
         self._batch_loss = batch_loss
         self._optimizer = optimizer
         self._scaler = grad_scaler
@@ -212,7 +216,12 @@ class TrainingStep:
             # A copy: a model may return a parameter, or a buffer that its next call overwrites.
             share = loss.detach() / len(batches) if len(batches) > 1 else loss.detach().clone()
             total = share if total is None else total + share
-            self._propagate(loss, len(batches))
+            if self._ranks is None:
+                self._propagate(loss, len(batches))
+            else:
+                self._ranks.before_backward()
+                self._propagate(loss, len(batches))
+                self._ranks.after_backward()
         assert total is not None  # accumulation_steps >= 1
         return total
 
@@ -245,6 +254,8 @@ class TrainingStep:
         scaler.step(self._optimizer)
         scaler.update()
         self.skipped = scaler.get_scale() < before
+        if self._ranks is not None:
+            self.skipped = self._ranks.any_skipped(self.skipped)
 
     def _step_with_closure(self, batches: Sequence[Any]) -> Tensor:
         first: list[Tensor] = []
@@ -300,11 +311,13 @@ class Validation:
     Args:
         batch_loss: How a batch becomes a loss.
         batches: The batches, kept on the device.
+        ranks: Those that validate at the same time.
     """
 
-    def __init__(self, batch_loss: BatchLoss, batches: Sequence[Any]) -> None:
+    def __init__(self, batch_loss: BatchLoss, batches: Sequence[Any], ranks: Ranks | None = None) -> None:
         """Move the batches to the device."""
         self._batch_loss = batch_loss
+        self._ranks = ranks
         self._batches = [move(batch, batch_loss.device) for batch in batches]
 
     def __call__(self) -> Tensor:
@@ -317,7 +330,13 @@ class Validation:
         self._batch_loss.model.eval()
         try:
             with torch.no_grad():
-                return torch.stack([_at_least_single(self._batch_loss(batch)) for batch in self._batches]).mean()
+                return torch.stack([self._loss(batch) for batch in self._batches]).mean()
         finally:
             for module in training:
                 module.training = True
+
+    def _loss(self, batch: Any) -> Tensor:
+        loss = _at_least_single(self._batch_loss(batch))
+        if self._ranks is not None:
+            self._ranks.after_validation_batch()
+        return loss

@@ -1,0 +1,307 @@
+"""What the ranks of a process group decide together: mean losses, when the data ends, who has failed.
+
+Without an initialised process group there is nothing to decide, and `together` yields None.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from enum import IntEnum
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from lrfinder.errors import ArgumentError, LRFinderError, RankError
+
+__all__ = ["Ranks", "together"]
+
+# What a collective raises when a peer has gone or does not answer in time names the backend.
+_CUT_OFF = re.compile(r"gloo|NCCL|c10d|ProcessGroup|Connection (closed|reset) by peer")
+_QUOTED = 1000  # characters of another rank's message
+
+
+class _Site(IntEnum):
+    """Where in a find the ranks meet; 0 is for a rank that has failed."""
+
+    FAILED = 0
+    ARGUMENTS = 1
+    BATCH = 2
+    BACKWARD = 3
+    SCALER = 4
+    LOSS = 5
+    VALIDATION = 6
+    RESULT = 7
+
+
+@contextmanager
+def together() -> Iterator["Ranks | None"]:
+    """Let all ranks of the default process group go through a block together, or fail together.
+
+    Where a rank raises outside of a collective, all ranks learn of it at their next meeting: the rank raises its own
+    exception, the others a `RankError` that names the rank and quotes it; the process group goes on working. Where a
+    rank raises inside of a collective it meets nobody any more: the others are released by its exit or by the group's
+    timeout, and the group may be dead.
+
+    Yields:
+        The ranks, or None without a process group and in one of a single rank.
+
+    Raises:
+        RankError: Another rank failed.
+
+    Example:
+        >>> with together() as ranks:
+        ...     ranks is None
+        True
+    """  # noqa: DOC502 - raised at the meetings
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        yield None
+        return
+    ranks = Ranks()
+    try:
+        yield ranks
+    except BaseException as error:
+        failure = ranks.part(error)
+        if failure is error:
+            raise
+        raise failure from error
+    finally:
+        ranks.close()
+
+
+class Ranks:
+    """The ranks of the default process group, meeting on a CPU group of their own.
+
+    The users' collectives and these never share a group: a rank that has failed and one that waits in the user's
+    collective would answer each other. Each meeting is one small all-reduce, so that whatever a rank waits for, it
+    hears of a failure.
+
+    Attributes:
+        rank: This rank.
+        world_size: How many there are.
+        collective_steps: Whether a whole step may communicate (FSDP2, a user's own step), not just its backward.
+    """
+
+    def __init__(self) -> None:
+        """Meet for the first time: this waits for all ranks.
+
+        Raises:
+            RankError: Not all of them came.
+        """
+        self.rank = dist.get_rank()
+        self.world_size = dist.get_world_size()
+        self.collective_steps = False
+        self._inside = False
+        self._settled: BaseException | None = None
+        try:
+            self._group = dist.new_group(backend="gloo", timeout=_timeout())
+        except RuntimeError as error:
+            raise RankError(
+                f"LRFinder.find() must be called on each of the {self.world_size} ranks, but rank {self.rank} could "
+                f"not reach the others: {error}"
+            ) from error
+        self._notices = _Notices(self._group)
+
+    def same(self, arguments: Mapping[str, Any]) -> None:
+        """Insist on the same arguments everywhere: other decisions would follow from others.
+
+        Args:
+            arguments: By name, anything with a `repr` that tells.
+
+        Raises:
+            ArgumentError: One differs; all ranks raise.
+        """  # noqa: DOC502 - raised below, once all know of it
+        self._meet(_Site.ARGUMENTS)
+        everywhere = self._gather({name: repr(value) for name, value in arguments.items()})
+        for name in arguments:
+            for rank, theirs in enumerate(everywhere):
+                if theirs[name] != everywhere[0][name]:
+                    raise self._agreed(
+                        ArgumentError(
+                            f"LRFinder.find() needs the same {name} on every rank, got {everywhere[0][name]} on rank "
+                            f"0 and {theirs[name]} on rank {rank}."
+                        )
+                    )
+
+    def any_ended(self, ended: bool) -> bool:  # noqa: FBT001 - what is asked is the method's name
+        """Return whether the data of any rank has ended; a step begins if not."""
+        rows = self._meet(_Site.BATCH, float(ended))
+        self._inside = self.collective_steps
+        return any(row[1] for row in rows)
+
+    def before_backward(self) -> None:
+        """Wait until every rank has its loss: nobody begins a backward pass if one has failed."""
+        self._meet(_Site.BACKWARD)
+        self._inside = True
+
+    def after_backward(self) -> None:
+        """Note that this rank has left the backward pass."""
+        self._inside = self.collective_steps
+
+    def any_skipped(self, skipped: bool) -> bool:  # noqa: FBT001 - what is asked is the method's name
+        """Return whether the GradScaler of any rank has skipped the step."""
+        return any(row[1] for row in self._meet(_Site.SCALER, float(skipped)))
+
+    def after_validation_batch(self) -> None:
+        """Wait until every rank has its loss on a held-out batch."""
+        self._meet(_Site.VALIDATION)
+
+    def mean(self, losses: list[float | None]) -> list[float | None]:
+        """Return the means over all ranks of losses that each rank has as many of, after a step.
+
+        Args:
+            losses: This rank's, None for a skipped step.
+
+        Returns:
+            The same numbers on every rank.
+        """
+        self._inside = False
+        return [None if loss is None else self._mean(loss) for loss in losses]
+
+    def share(self, value: Any) -> Any:
+        """Return what rank 0 gives, once all ranks have come this far.
+
+        Args:
+            value: Anything that can be pickled.
+
+        Returns:
+            Rank 0's value.
+        """
+        self._meet(_Site.RESULT)
+        return self._gather(value if self.rank == 0 else None)[0]
+
+    def part(self, error: BaseException) -> BaseException:
+        """Let the others know why this rank leaves, as far as that is possible without blocking.
+
+        Args:
+            error: What ended this rank's work.
+
+        Returns:
+            What this rank shall raise: the error, or a `RankError` where it is but the consequence of another's.
+        """
+        if error is self._settled:
+            return error
+        consequence = _is_cut_off(error)
+        if self._inside:
+            # The others may wait in a collective of the user's: who met nobody there must not wait for them here.
+            if consequence:
+                return self._cut_off(error)
+            self._notices.post(self.rank, error)
+            return error
+        with suppress(RuntimeError):  # the others have gone, and this rank has its own error to raise
+            self._sum(_Site.FAILED, 0.0)
+            cause = self._first_cause((consequence, _quote(error)))
+            if consequence and cause is not None:
+                return cause
+        return error
+
+    def close(self) -> None:
+        """Give the group up; nothing is communicated."""
+        dist.destroy_process_group(self._group)
+
+    def _mean(self, loss: float) -> float:
+        return sum(row[1] for row in self._meet(_Site.LOSS, loss)) / self.world_size
+
+    def _meet(self, site: _Site, value: float = 0.0) -> list[list[float]]:
+        """Return site and value of every rank, or raise if one of them has failed."""
+        try:
+            rows = self._sum(site, value)
+        except RuntimeError as error:
+            raise self._agreed(self._cut_off(error)) from error
+        if any(row[0] == _Site.FAILED for row in rows):
+            raise self._agreed(self._first_cause(None))
+        if any(row[0] != site for row in rows):
+            places = ", ".join(f"rank {rank}: {_Site(int(row[0])).name}" for rank, row in enumerate(rows))
+            raise self._agreed(
+                LRFinderError(
+                    f"The ranks went different ways ({places}), as if one of them computed more often than another; "
+                    "a closure that is called until a rank's own loss suits does so."
+                )
+            )
+        return rows
+
+    def _sum(self, site: _Site, value: float) -> list[list[float]]:
+        # Each rank fills its own row: adding zeros is exact, in any order, so that all ranks read the same bits.
+        rows = torch.zeros(self.world_size, 2, dtype=torch.float64, device="cpu")
+        rows[self.rank, 0] = float(site)
+        rows[self.rank, 1] = value
+        dist.all_reduce(rows, group=self._group)
+        return rows.tolist()
+
+    def _gather(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    def _first_cause(self, own: tuple[bool, str] | None) -> RankError | None:
+        """Exchange what happened where, and return what happened first on another rank.
+
+        Args:
+            own: Whether this rank's error is but the consequence of a lost connection, and its message.
+
+        Returns:
+            None if there was nothing on another rank, or nothing but consequences while this rank failed itself.
+        """
+        reports = enumerate(self._gather(own))
+        found = [(*report, rank) for rank, report in reports if report is not None and rank != self.rank]
+        consequence, message, rank = min(found, key=lambda report: (report[0], report[2]), default=(True, "", -1))
+        return None if own is not None and consequence else _rank_error(rank, message)
+
+    def _cut_off(self, error: BaseException) -> RankError:
+        found = self._notices.read()
+        if found is not None:
+            return _rank_error(*found)
+        return RankError(
+            f"Another rank stopped answering; rank {self.rank} noticed by: {_quote(error)}. "
+            "Its own log says why it left; a rank that only takes long needs a longer timeout in init_process_group."
+        )
+
+    def _agreed(self, error: Any) -> Any:
+        """Return the error; all ranks know of it, or cannot be told."""
+        self._settled = error
+        return error
+
+
+class _Notices:
+    """A notice in the process group's store, which can be posted and read without meeting anybody."""
+
+    def __init__(self, group: Any) -> None:
+        self._key = f"lrfinder/{group.group_name}/failure"
+        find = getattr(dist.distributed_c10d, "_get_default_store", None)
+        self._store = None if find is None else find()
+
+    def post(self, rank: int, error: BaseException) -> None:
+        """Say which rank failed and why, if nobody else has."""
+        with suppress(RuntimeError):  # the store may have gone with the rank that kept it
+            if self._store is not None:
+                self._store.compare_set(self._key, "", f"{rank} {_quote(error)}")
+
+    def read(self) -> tuple[int, str] | None:
+        """Return rank and message of the first notice, without waiting for one."""
+        with suppress(RuntimeError):
+            if self._store is not None and self._store.check([self._key]):
+                rank, message = self._store.get(self._key).decode().split(" ", 1)
+                return int(rank), message
+        return None
+
+
+def _rank_error(rank: int, message: str) -> RankError:
+    return RankError(f"Rank {rank} failed, so this rank stopped too and put everything back. Rank {rank}: {message}")
+
+
+def _quote(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:_QUOTED]
+
+
+def _is_cut_off(error: BaseException) -> bool:
+    if isinstance(error, getattr(dist, "DistError", ())):
+        return True
+    return isinstance(error, RuntimeError) and _CUT_OFF.search(str(error)) is not None
+
+
+def _timeout() -> Any:
+    """Return the default group's timeout, which torch tells in private only; None is torch's own default."""
+    with suppress(AttributeError, RuntimeError):
+        group = dist.distributed_c10d._get_default_group()
+        return group._get_backend(group._device_types[0]).options._timeout
+    return None
