@@ -205,12 +205,12 @@ class Batches:
     def _next(self) -> Any:
         if self._iterator is None:
             self._iterator = iter(self._loader)
-        try:
-            batch = next(self._iterator)
-        except StopIteration:
+        # No `except StopIteration`: what starting over raises would carry it as its context.
+        batch = next(self._iterator, _END)
+        if batch is _END:
             self._require(self.consumed > 0)
             if self.one_shot:
-                raise
+                raise StopIteration
             self._start_over()
             batch = next(self._iterator)
         if self.consumed == 0:
