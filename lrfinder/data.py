@@ -16,6 +16,8 @@ from lrfinder.loader import check_loader, clone, is_one_shot, samplers, shut_dow
 
 __all__ = ["Batches", "batch_size", "move"]
 
+_END = object()  # what a loader that has ended gives
+
 
 def move(batch: Any, device: torch.device) -> Any:
     """Return `batch` with every tensor in it on `device`.
