@@ -224,25 +224,20 @@ def _run(args: argparse.Namespace) -> int:
         FindOptions(**options)
     values = target.keywords(args.settings)
     picture = None if args.plot is None else PictureFile("--plot", args.plot)
-    file = None if args.json in {None, "-"} else TextFile("--json", args.json)
-    with stdout_to_stderr() if args.json == "-" else nullcontext(), _argv(args.target):
+    file = None if args.json is None else TextFile("--json", args.json)
+    json_alone = args.json == "-"
+    with stdout_to_stderr() if json_alone else nullcontext(), _argv(args.target):
         finder, loader = target.build(args.target, target.load(args.target), values)
         result = finder.find(loader, progress=_bar(args), **options)
-    if args.json == "-":
-        note(str(result))
-        say(_json(result))
-    else:
-        say(str(result))
-    if file is not None:
-        file.write(_json(result) + "\n")
-    if picture is not None:
-        result.plot(picture.axes)
-        picture.write()
+    if _is_first_rank():
+        (note if json_alone else say)(str(result))
+        if file is not None:
+            file.write(json.dumps(result.to_dict(), indent=1, allow_nan=False))
+        if picture is not None:
+            result.plot(picture.axes)
+            picture.write()
+    _leave_group()
     return _found(result)
-
-
-def _json(result: "RangeTestResult") -> str:
-    return json.dumps(result.to_dict(), indent=1, allow_nan=False)
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -280,6 +275,20 @@ def _found(result: "RangeTestResult") -> int:
     except NoSuggestionError:
         return NO_SUGGESTION
     return FOUND
+
+
+def _is_first_rank() -> bool:
+    import torch.distributed as dist
+
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+
+
+def _leave_group() -> None:
+    """Leave the process group that the user's function has joined; nobody else is there to do it."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _bar(args: argparse.Namespace) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lrfinder.console import say
 from lrfinder.errors import ArgumentError
 from lrfinder.plotting import file_axes
 
@@ -11,11 +12,11 @@ __all__ = ["PictureFile", "TextFile"]
 
 
 class TextFile:
-    """A file for text.
+    """A file for text, or stdout.
 
     Args:
         option: The option that names it, for messages.
-        path: Its name; a file that is there is overwritten.
+        path: Its name; a file that is there is overwritten. `-` is stdout.
 
     Raises:
         ArgumentError: It is a folder, or in none that exists.
@@ -23,17 +24,21 @@ class TextFile:
 
     def __init__(self, option: str, path: str) -> None:
         """Check the name."""
-        _check_folder(option, path)
+        if path != "-":
+            _check_folder(option, path)
         self._option, self._path = option, path
 
     def write(self, text: str) -> None:
         """Write the file.
 
         Args:
-            text: All of it.
+            text: All of it, without the end of its last line.
         """
+        if self._path == "-":
+            say(text)
+            return
         with _writing(self._option, self._path):
-            Path(self._path).write_text(text, encoding="utf-8")
+            Path(self._path).write_text(text + "\n", encoding="utf-8")
 
 
 class PictureFile:

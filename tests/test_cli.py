@@ -123,6 +123,19 @@ def endless():
     return *build()[:3], loader()
 """
 
+TWO = """
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+import train
+
+
+def build():
+    dist.init_process_group("gloo")
+    model, _, criterion, loader = train.build()
+    model = DistributedDataParallel(model)
+    return model, train.torch.optim.SGD(model.parameters(), lr=0.1), criterion, loader
+"""
+
 SWEEP = ["--start-lr", "1e-4", "--end-lr", "10", "--num-iter", "30"]
 
 
@@ -147,7 +160,7 @@ def project(tmp_path, monkeypatch):
 def shell(command, folder, **options):
     """Run a shell command with this Python's programs at hand."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path}
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command], cwd=folder, env=environment, capture_output=True, text=True,
         timeout=120, check=False, **options,
@@ -423,6 +436,17 @@ def test_a_reader_that_has_gone_is_no_error(project):
     finally:
         os.close(write)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_in_two_processes_one_speaks(project):
+    (project / "two.py").write_text(TWO)
+    sweep = " ".join(SWEEP)
+    command = f"torchrun --nproc-per-node 2 -m lrfinder run two.py:build {sweep} --json lr.json --plot lr.png"
+    ended = shell(command, project)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == f"{RangeTestResult.load('lr.json')}\n"
+    assert "process group" not in ended.stderr  # it has been left
+    assert Path("lr.png").exists()
 
 
 def _section(text, title):
