@@ -84,7 +84,7 @@ def _row(words: Tensor) -> Tensor:
 
 def _chunk_size(words: Tensor) -> int:
     """Return how many words to take at a time: on a CPU what its cache holds, else enough to keep the device busy."""
-    return min(words.numel(), 1 << 17 if words.device.type == "cpu" else 1 << 21)
+    return min(words.numel(), 1 << 17 if words.device.type == "cpu" else 1 << 20)
 
 
 def _chunked(words: Tensor, weights: Tensor, size: int) -> Tensor:

@@ -24,6 +24,7 @@ _LEAVES = frozenset({
     types.FunctionType, types.MethodType, types.NoneType, weakref.ref,
 })  # fmt: skip
 _OBJECTS = (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, types.SimpleNamespace)
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _TRANSPARENT = frozenset({"_parameters", "_buffers", "_modules"})  # left out of names: `Net.fc.weight`, as torch writes
 
 
@@ -72,7 +73,6 @@ class Contents:
             path, value = pending.popleft()
             if id(value) not in self._seen:
                 self._seen[id(value)] = value  # held from here on, so that its id stays its own
-                self._names.setdefault(id(value), path)
                 pending.extend(self._enter(path, value))
 
     def restore(self, failures: Failures) -> None:
@@ -112,21 +112,16 @@ class Contents:
         return [(path, vars(value))] if _is_object(value) else []
 
     def _tensor_parts(self, path: str, tensor: Tensor) -> list[tuple[str, Any]]:
-        """Return what hangs on a tensor, by name: hooks and Python attributes, having kept their membership."""
-        parts: list[tuple[str, Any]] = []
-        for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
-            hooks = getattr(tensor, name)
-            if hooks is not None:
-                parts.append((f"{path}.{name}", hooks))
-            else:
-                self._kept.append((path, partial(_remove_hooks, tensor, name)))
-        attributes = vars(tensor)
-        saved = list(attributes.items())
-        self._kept.append((path, partial(_restore_attributes, attributes, saved)))
-        return parts + [(f"{path}.{key}", item) for key, item in saved if type(item) not in _LEAVES]
+        """Return what hangs on a tensor, by name: attributes and hooks, having kept their membership."""
+        self._names[id(tensor)] = path
+        attributes = list(vars(tensor).items())
+        hooks = {name: getattr(tensor, name) for name in _HOOKS}
+        self._kept.append((path, partial(_restore_tensor, tensor, attributes, hooks)))
+        parts = [(f"{path}.{key}", item) for key, item in attributes if type(item) not in _LEAVES]
+        return parts + [(f"{path}.{name}", held) for name, held in hooks.items() if held is not None]
 
     def _script_parts(self, path: str, module: nn.Module) -> list[tuple[str, Any]]:
-        """Return a scripted module's tensors and children: of its attributes, in C++, only the training flag is kept."""
+        """Return a scripted module's tensors and children: of its own only the training flag is kept."""
         self._kept.append((path, partial(setattr, module, "training", module.training)))
         tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
         return [(f"{path}.{name}", item) for name, item in [*tensors, *module.named_children()]]
@@ -205,14 +200,14 @@ def _restore_array(target: Any, saved: Any) -> None:
         target[... if isinstance(target, np.ndarray) else slice(None)] = saved
 
 
-def _restore_attributes(target: dict[str, Any], saved: list[tuple[str, Any]]) -> None:
-    """Put a tensor's attributes back, but leave the marks of ``torch.compile``: without them it compiles again."""
-    kept = {key for key, _ in saved}
-    marks = [(key, value) for key, value in target.items() if key not in kept and key.startswith("_dynamo")]
-    _restore_dict(target, saved + marks)
-
-
-def _remove_hooks(tensor: Tensor, name: str) -> None:
-    hooks = getattr(tensor, name)
-    if hooks:
-        hooks.clear()
+def _restore_tensor(tensor: Tensor, attributes: list[tuple[str, Any]], hooks: dict[str, Any]) -> None:
+    now = vars(tensor)
+    if now or attributes:
+        kept = {key for key, _ in attributes}
+        # The marks of torch.compile stay: without them it would compile again.
+        marks = [(key, value) for key, value in now.items() if key not in kept and key.startswith("_dynamo")]
+        _restore_dict(now, attributes + marks)
+    for name, held in hooks.items():
+        added = getattr(tensor, name)
+        if held is None and added:
+            added.clear()  # where there were some, their dict is kept like any other

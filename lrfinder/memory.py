@@ -137,11 +137,19 @@ class Copies:
         """
         for region in self._regions:
             failures.attempt(region.name, region.revive)
+        pairs = list(zip(self._regions, self._saved, strict=True))
+        pairs = [(region, saved) for region, saved in pairs if not (region.frozen and _is_equal(region.words, saved))]
         try:
-            _copy([region.words for region in self._regions], self._saved)
+            _copy([region.words for region, _ in pairs], [saved for _, saved in pairs])
         except Exception:  # noqa: BLE001 - one by one, to write all that can be written and to name what cannot
-            for region, saved in zip(self._regions, self._saved, strict=True):
+            for region, saved in pairs:
                 failures.attempt(region.name, partial(region.words.copy_, saved))
+
+
+def _is_equal(words: Tensor, saved: Tensor) -> bool:
+    """Return whether the host can see that bits are equal: then memory mapped from a file is not touched."""
+    comparable = words.device.type == "cpu" and words.layout == torch.strided
+    return comparable and not (words.is_floating_point() or words.is_complex()) and torch.equal(words, saved)
 
 
 def _allocate(sources: list[Tensor], device: torch.device | None) -> list[Tensor]:

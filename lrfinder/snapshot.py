@@ -191,7 +191,7 @@ class Snapshot:
                 raise _restore_error(failures, changed) from (failures[0][1] if failures else None)
             if gradients:
                 self._done = True
-                self._copies, self._checksums = [], Checksums([])
+                self._contents, self._states, self._copies, self._checksums = Contents(), [], [], Checksums([])
 
     def _put_state_back(self, failures: Failures, *, streams: bool, gradients: bool) -> None:
         # First of all: a pass of FSDP2 that was broken off goes on with full weights, whatever is written to shards.

@@ -45,9 +45,7 @@ class TensorState:
         self._requires_grad = tensor.requires_grad
         self._is_leaf = tensor.is_leaf
         self._alias: Tensor | None = None
-        # A wrapper subclass says by this protocol which attributes hold its tensors; none has to be imported.
-        flatten = getattr(tensor, "__tensor_flatten__", None)
-        self._inner = {key: TensorState(name, getattr(tensor, key)) for key in flatten()[0]} if flatten else {}
+        self._inner = {key: TensorState(name, inner) for key, inner in _wrapped(tensor).items()}
         self.parts: list[Tensor] = []
         if self._inner:
             self.parts = [part for state in self._inner.values() for part in state.parts]
@@ -84,6 +82,13 @@ class TensorState:
             tensor.data = self._alias
         if self._is_leaf and tensor.requires_grad != self._requires_grad:
             tensor.requires_grad_(self._requires_grad)
+
+
+def _wrapped(tensor: Tensor) -> dict[str, Tensor]:
+    """Return the tensors in a wrapper subclass, by attribute; its protocol names them, so no class is imported."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    held = {key: getattr(tensor, key) for key in flatten()[0]} if flatten else {}
+    return {key: value for key, value in held.items() if isinstance(value, Tensor)}  # a DTensor lists its mesh too
 
 
 def _plain_parts(tensor: Tensor) -> list[Tensor]:
