@@ -1,0 +1,66 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lrfinder import checks
+from lrfinder.errors import ArgumentError
+
+COUNT = "LRFinder.find(repeats=...)"
+
+
+@pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(7), torch.tensor(7)])
+def test_whole_numbers_of_any_library_become_plain_ints(value):
+    assert checks.positive_int(COUNT, value) == int(value)
+    assert type(checks.positive_int(COUNT, value)) is int
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, 10.0, "10", None, True, False, np.float64(3), float("nan"), [3]])
+def test_what_is_no_positive_whole_number_is_an_error(value):
+    with pytest.raises(ArgumentError, match=r"find\(repeats=...\) must be an integer of at least 1, got .*\. Hint\.$"):
+        checks.positive_int(COUNT, value, "Hint.")
+
+
+@pytest.mark.parametrize("value", [1, 0.5, 1e-300, np.float32(0.5), np.int64(2)])
+def test_positive_numbers_of_any_library_become_plain_floats(value):
+    assert checks.check_positive("f(x=...)", value) == float(value)
+    assert type(checks.check_positive("f(x=...)", value)) is float
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "0.1", None, True, 1j, [0.1], np.array([0.1])])
+def test_what_is_no_positive_number_is_an_error(value):
+    with pytest.raises(ArgumentError, match=r"f\(x=...\) must be a positive, finite number, got "):
+        checks.check_positive("f(x=...)", value)
+
+
+def test_the_innermost_optimizer_is_found():
+    optimizer = object()
+    assert checks.inner_optimizer(SimpleNamespace(optimizer=SimpleNamespace(optimizer=optimizer))) is optimizer
+    assert checks.inner_optimizer(optimizer) is optimizer
+
+
+@pytest.mark.parametrize("value", [[], (), [nn.Linear(1, 1)], {1}, (g for g in [torch.Generator()])])
+def test_extra_state_is_any_collection(value):
+    assert isinstance(checks.extra_states(value), tuple)
+
+
+def test_a_scaler_by_another_class_will_do():
+    model = nn.Linear(1, 1)
+    scaler = SimpleNamespace(scale=None, step=None, update=None)
+    checks.check_optimizer(torch.optim.SGD(model.parameters(), lr=0.1), model, scaler)
+
+
+def test_an_optimizer_may_hold_more_than_the_model_or_less():
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    checks.check_optimizer(torch.optim.SGD([*model.parameters(), *other.parameters()], lr=0.1), model, None)
+    checks.check_optimizer(torch.optim.SGD([model.bias], lr=0.1), model, None)
+
+
+def test_an_initialised_lazy_model_will_do():
+    model = nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d())
+    with pytest.raises(ArgumentError, match="lazy module '0'"):
+        checks.check_model(model)
+    model(torch.ones(2, 4))
+    checks.check_model(model)

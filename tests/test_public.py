@@ -1,0 +1,234 @@
+"""What users rely on: names, signatures, what an import costs; and that imports only point up."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lrfinder
+from lrfinder import LRFinder, RangeTestResult
+
+PACKAGE = Path(lrfinder.__file__).parent
+
+# A file imports from files above its own, never below: also inside functions, also for types only.
+ORDER = [
+    "errors", "sweep", "curve", "smoothing", "features", "auto", "suggest", "groups", "schedulers",
+    "distributed", "ddp", "fsdp", "failures", "interrupts", "memory", "checksum", "tensors", "rng", "contents",
+    "snapshot",
+    "loader", "data", "guard", "step", "recorder", "loop", "progress", "checks", "options", "refine", "search",
+    "doubts",
+    "labels", "preview", "view", "plotting", "report", "result", "finder",
+    "target", "console", "outputs", "demo", "cli", "integrations",
+]  # fmt: skip
+
+EMPTY = inspect.Parameter.empty
+KEYWORD, POSITIONAL = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+def test_the_public_names():
+    assert sorted(lrfinder.__all__) == sorted([
+        "RULES", "SCHEDULES", "SMOOTHINGS", "ArgumentError", "Context", "Curve", "LRFinder", "LRFinderError",
+        "LRFinderWarning", "NoSuggestionError", "RangeTestResult", "RankError", "RestoreError", "Snapshot",
+        "StopReason", "Suggestion", "Sweep", "make_scheduler", "plot_schedule", "preserved", "smooth", "suggest",
+    ])  # fmt: skip
+    assert all(getattr(lrfinder, name) is not None for name in lrfinder.__all__)
+    assert set(lrfinder.__all__) <= set(dir(lrfinder))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        lrfinder.nothing  # noqa: B018 - for its error
+
+
+def arguments(function):
+    parameters = list(inspect.signature(function).parameters.values())
+    return [(p.name, p.kind, p.default) for p in parameters if p.name != "self"]
+
+
+def test_the_signature_of_the_finder():
+    assert arguments(LRFinder) == [
+        ("model", POSITIONAL, EMPTY),
+        ("optimizer", POSITIONAL, EMPTY),
+        ("criterion", POSITIONAL, None),
+        ("loss_fn", KEYWORD, None),
+        ("step", KEYWORD, None),
+        ("device", KEYWORD, None),
+        ("autocast", KEYWORD, None),
+        ("grad_scaler", KEYWORD, None),
+        ("accumulation_steps", KEYWORD, 1),
+        ("max_grad_norm", KEYWORD, None),
+        ("backward", KEYWORD, None),
+        ("extra_state", KEYWORD, ()),
+        ("snapshot_device", KEYWORD, None),
+        ("snapshot_frozen", KEYWORD, True),
+    ]
+
+
+def test_the_signature_of_find():
+    assert arguments(LRFinder.find) == [
+        ("loader", POSITIONAL, EMPTY),
+        ("start_lr", KEYWORD, None),
+        ("end_lr", KEYWORD, None),
+        ("num_iter", KEYWORD, 100),
+        ("mode", KEYWORD, "exponential"),
+        ("val_loader", KEYWORD, None),
+        ("val_batches", KEYWORD, 8),
+        ("smoothing", KEYWORD, "gaussian"),
+        ("rule", KEYWORD, "auto"),
+        ("total_steps", KEYWORD, None),
+        ("schedule", KEYWORD, "one_cycle"),
+        ("refine", KEYWORD, False),
+        ("repeats", KEYWORD, 1),
+        ("progress", KEYWORD, True),
+        ("on_step", KEYWORD, None),
+    ]
+
+
+def test_the_members_of_a_result():
+    promised = {
+        "lrs", "losses", "smoothed", "stop_reason", "stop_lr", "suggestion", "suggest", "suggestions", "steepest",
+        "divergence", "onset", "warnings", "group_lrs", "apply", "plot", "scheduler", "save", "load", "to_dict",
+        "steps", "seconds", "probes", "meta", "_repr_html_",
+    }  # fmt: skip
+    members = {*dir(RangeTestResult), *RangeTestResult.__dataclass_fields__}
+    assert promised <= members
+    assert arguments(RangeTestResult.plot) == [
+        ("ax", POSITIONAL, None),
+        ("label", KEYWORD, None),
+        ("rules", KEYWORD, None),
+        ("show_raw", KEYWORD, True),
+    ]
+    assert list(lrfinder.Suggestion.__dataclass_fields__) == ["lr", "rule", "reason", "index", "spread"]
+    assert [reason.name for reason in lrfinder.StopReason] == ["FINISHED", "DIVERGED", "NONFINITE", "EXHAUSTED"]
+    assert all(reason.sentence.count(". ") >= 1 for reason in lrfinder.StopReason)  # cause, then remedy
+
+
+def test_the_rules_the_schedules_and_the_smoothings():
+    assert set(lrfinder.RULES) == {"steepest", "divergence", "onset", "minimum", "valley", "auto"}
+    assert set(lrfinder.SMOOTHINGS) == {"gaussian", "ema", "median", "none"}
+    assert set(lrfinder.SCHEDULES) == {
+        "one_cycle", "step", "multi_step", "exponential", "cosine", "plateau", "cyclic", "cosine_warm_restarts",
+        "lambda", "polynomial", "linear", "constant",
+    }  # fmt: skip
+
+
+def test_the_family_of_errors():
+    assert issubclass(lrfinder.ArgumentError, (lrfinder.LRFinderError))
+    assert issubclass(lrfinder.ArgumentError, ValueError)
+    for name in ("NoSuggestionError", "RestoreError", "RankError"):
+        assert getattr(lrfinder, name).__bases__ == (lrfinder.LRFinderError,)
+    assert lrfinder.LRFinderError.__bases__ == (Exception,)
+    assert lrfinder.LRFinderWarning.__bases__ == (UserWarning,)
+
+
+def modules():
+    return [found.name for found in pkgutil.walk_packages([str(PACKAGE)], "lrfinder.")]
+
+
+def test_every_module_says_what_it_offers_and_has_it():
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if path.name == "__main__.py" or not tree.body[1:]:  # nothing but a docstring
+            continue
+        targets = [t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if hasattr(t, "id")]
+        assert "__all__" in targets, path.name
+        assert ast.get_docstring(tree), path.name
+    for name in ORDER:
+        if (PACKAGE / f"{name}.py").exists():
+            module = importlib.import_module(f"lrfinder.{name}")
+            assert all(hasattr(module, public) for public in module.__all__), name
+
+
+def imported(path):
+    """Return the modules of this package that a file imports, anywhere in it."""
+    package = ".".join(["lrfinder", *path.relative_to(PACKAGE).parts[:-1]])
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                is_module = f"{source}.{alias.name}" in modules()
+                found.add(f"{source}.{alias.name}" if is_module else source)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
+            found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+    known = {*modules(), "lrfinder"}
+    return {name for name in found if name in known}
+
+
+def test_every_file_has_its_place():
+    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert files <= set(ORDER), f"give them a place in ORDER: {files - set(ORDER)}"
+    assert len(set(ORDER)) == len(ORDER)
+
+
+def test_imports_only_point_up():
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent == PACKAGE and path.name in {"__init__.py", "__main__.py"}:
+            continue
+        own = ORDER.index("integrations" if path.parent != PACKAGE else path.stem)
+        for name in imported(path):
+            if name == "lrfinder":  # brings the finder along
+                assert own > ORDER.index("finder"), f"{path.name} imports the whole package"
+            elif path.parent == PACKAGE:
+                place = ORDER.index(name.split(".")[1])
+                assert place < own, f"{path.name} imports {name}, which stands below it"
+
+
+def test_the_walk_finds_imports_wherever_they_stand(tmp_path, monkeypatch):
+    source = """
+import lrfinder.cli
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from lrfinder.result import RangeTestResult
+def f():
+    from .finder import LRFinder
+    from . import data
+    from lrfinder import LRFinder
+    import_module("lrfinder.plotting")
+"""
+    path = tmp_path / "errors.py"
+    path.write_text(source)
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "modules", lambda: [f"lrfinder.{name}" for name in ORDER])
+    names = ["cli", "result", "finder", "data", "plotting"]
+    assert imported(path) == {"lrfinder", *(f"lrfinder.{name}" for name in names)}
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "sklearn", "scipy.signal", "scipy.ndimage", "pandas"])
+def test_importing_loads_nothing_heavy(name, loaded):
+    assert "lrfinder.finder" in loaded
+    assert name not in loaded
+
+
+def test_importing_loads_no_framework(loaded):
+    frameworks = {"transformers", "accelerate", "lightning", "pytorch_lightning", "torchdata"}
+    assert not frameworks & loaded
+
+
+def test_importing_loads_no_tqdm_that_torch_does_not(loaded):
+    by_torch = modules_after("import torch, torch.utils.data")
+    assert "tqdm" not in loaded - by_torch
+
+
+def test_the_plot_of_a_schedule_loads_matplotlib_when_it_is_asked_for():
+    assert "matplotlib" in modules_after("import lrfinder; lrfinder.plot_schedule")
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return modules_after("import lrfinder")
+
+
+def modules_after(statement):
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    return set(done.stdout.split())
+
+
+def test_the_marker_for_type_checkers_is_shipped():
+    assert (PACKAGE / "py.typed").exists()
