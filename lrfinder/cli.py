@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.console import note, say, short_warnings, stdout_to_stderr, their_traceback
-from lrfinder.errors import ArgumentError, LRFinderError, NoSuggestionError
+from lrfinder.errors import ArgumentError, NoSuggestionError, RankError
 
 if TYPE_CHECKING:  # this loads torch
     from lrfinder.result import RangeTestResult
@@ -89,8 +89,8 @@ def _status(args: argparse.Namespace) -> int:
     except NoSuggestionError as error:
         note(f"lrfinder {args.command}: no suggestion: {error}")
         return NO_SUGGESTION
-    except LRFinderError as error:
-        note(f"lrfinder {args.command}: {type(error).__name__}: {error}")
+    except RankError as error:  # the rank that failed shows the traceback
+        note(f"lrfinder {args.command}: {error}")
         return RAISED
     except SystemExit as end:
         note(f"lrfinder {args.command}: your code ended Python with {end!r}")

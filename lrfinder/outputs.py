@@ -1,4 +1,7 @@
-"""Files that a command writes: their names are checked before anything is run, so that a typo costs no time."""
+"""Files that a command writes: their names are checked before anything is run, so that a typo costs no time.
+
+The user's code may change the current folder; the names keep their meaning.
+"""
 
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -26,7 +29,7 @@ class TextFile:
         """Check the name."""
         if path != "-":
             _check_folder(option, path)
-        self._option, self._path = option, path
+        self._option, self._path, self._is_stdout = option, Path(path).absolute(), path == "-"
 
     def write(self, text: str) -> None:
         """Write the file.
@@ -34,11 +37,11 @@ class TextFile:
         Args:
             text: All of it, without the end of its last line.
         """
-        if self._path == "-":
+        if self._is_stdout:
             say(text)
             return
         with _writing(self._option, self._path):
-            Path(self._path).write_text(text + "\n", encoding="utf-8")
+            self._path.write_text(text + "\n", encoding="utf-8")
 
 
 class PictureFile:
@@ -58,7 +61,7 @@ class PictureFile:
     def __init__(self, option: str, path: str) -> None:
         """Check the name."""
         _check_folder(option, path)
-        self._option, self._path = option, path
+        self._option, self._path = option, Path(path).absolute()
         self.axes = file_axes()
         self._canvas = self.axes.figure.canvas
         _check_format(option, path, self._canvas.get_supported_filetypes())
@@ -80,8 +83,8 @@ def _check_folder(option: str, path: str) -> None:
 
 
 @contextmanager
-def _writing(option: str, path: str) -> Iterator[None]:
+def _writing(option: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ArgumentError(f"{option} cannot write {path!r}: {error.strerror}.") from error
+        raise ArgumentError(f"{option} cannot write {str(path)!r}: {error.strerror}.") from error

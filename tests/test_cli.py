@@ -73,6 +73,11 @@ def parses():
     return build()
 
 
+def moves():
+    os.chdir("pkg")
+    return build()
+
+
 def raises():
     raise KeyError("theirs")
 
@@ -236,6 +241,12 @@ def test_json_to_stdout_is_alone_there(project, capfd):
         assert line in err
 
 
+def test_names_of_files_are_those_of_the_folder_of_the_call(project, capsys):
+    assert main(["run", "train.py:moves", *SWEEP, "--json", "lr.json", "--plot", "lr.png"]) == 0
+    assert (project / "lr.json").exists()
+    assert (project / "lr.png").exists()
+
+
 @pytest.mark.filterwarnings("default")
 def test_warnings_are_short_lines(project, capsys):
     assert main(["run", "train.py:warns", *SWEEP]) == 0
@@ -380,7 +391,8 @@ def test_a_folder_that_cannot_be_written(project, capsys, monkeypatch):
     assert main(["run", "train.py:build", *SWEEP, "--json", "lr.json"]) == 2
     out, err = capsys.readouterr()
     assert out.startswith("LR range test")  # what was measured is not lost
-    assert "--json cannot write 'lr.json': No space left on device." in err
+    assert "--json cannot write '" in err
+    assert "lr.json': No space left on device." in err
 
 
 @pytest.mark.parametrize("second", ["b.json", "pkg/a.json"])
