@@ -1,13 +1,42 @@
-"""The reducers of DistributedDataParallel modules: how they bucket gradients is state that training changes."""
+"""DistributedDataParallel: its buckets are state that training changes, and its forward pass may communicate."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["Reducers"]
+__all__ = ["Reducers", "before_forward"]
+
+
+@contextmanager
+def before_forward(model: nn.Module, meet: Callable[[], None]) -> Iterator[None]:
+    """Call `meet` before each forward pass in which DDP communicates: to copy buffers, or to sort its buckets anew.
+
+    A compiled model is left alone, as a hook would have it compiled again.
+
+    Args:
+        model: A module that may be one of DDP, or contain some.
+        meet: What to call.
+
+    Yields:
+        Nothing.
+    """
+    is_compiled = hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None
+    found = [] if is_compiled else [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
+
+    def before(ddp: Any, _inputs: Any) -> None:
+        if ddp.will_sync_module_buffers() or not ddp._has_rebuilt_buckets:
+            meet()
+
+    handles = [ddp.register_forward_pre_hook(before) for ddp in found]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Reducers:
@@ -56,6 +85,7 @@ def _build_again(ddp: Any) -> None:
     """Do what `DistributedDataParallel.__setstate__` does, with the module's own process group and hooks."""
     if hasattr(ddp.reducer, "_remove_autograd_hooks"):
         ddp.reducer._remove_autograd_hooks()  # whoever still holds it: it must not reduce any more
+    others = {name: value for name, value in vars(ddp).items() if name not in {"reducer", "logger"}}
     parameters, expect_sparse = ddp._build_params_for_reducer()
     names = ddp._build_debug_param_to_name_mapping(parameters)
     ddp._ddp_init_helper(parameters, expect_sparse, names, ddp.static_graph)
@@ -65,3 +95,4 @@ def _build_again(ddp: Any) -> None:
     for hook, state in ddp._comm_hooks:
         ddp.logger._set_comm_hook_name(hook.__qualname__)
         dist._register_comm_hook(ddp.reducer, state, hook)  # type: ignore[attr-defined]  # DDP itself calls it there
+    vars(ddp).update(others)  # the lists of buffers were made anew, though equal

@@ -17,7 +17,7 @@ from lrfinder.errors import ArgumentError, LRFinderError, RankError
 __all__ = ["Ranks", "together"]
 
 # What a collective raises when a peer has gone or does not answer in time names the backend.
-_CUT_OFF = re.compile(r"gloo|NCCL|c10d|ProcessGroup|Connection (closed|reset) by peer")
+_CUT_OFF = re.compile(r"gloo|NCCL|c10d|ProcessGroup|pair closure|Connection (closed|reset) by peer")
 _QUOTED = 1000  # characters of another rank's message
 
 
@@ -27,11 +27,12 @@ class _Site(IntEnum):
     FAILED = 0
     ARGUMENTS = 1
     BATCH = 2
-    BACKWARD = 3
-    SCALER = 4
-    LOSS = 5
-    VALIDATION = 6
-    RESULT = 7
+    FORWARD = 3
+    BACKWARD = 4
+    SCALER = 5
+    LOSS = 6
+    VALIDATION = 7
+    RESULT = 8
 
 
 @contextmanager
@@ -129,6 +130,10 @@ class Ranks:
         self._inside = self.collective_steps
         return any(row[1] for row in rows)
 
+    def before_forward(self) -> None:
+        """Wait until every rank has come to a forward pass that communicates."""
+        self._meet(_Site.FORWARD)
+
     def before_backward(self) -> None:
         """Wait until every rank has its loss: nobody begins a backward pass if one has failed."""
         self._meet(_Site.BACKWARD)
@@ -182,18 +187,17 @@ class Ranks:
         if error is self._settled:
             return error
         consequence = _is_cut_off(error)
-        if self._inside:
-            # The others may wait in a collective of the user's: who met nobody there must not wait for them here.
-            if consequence:
-                return self._cut_off(error)
+        if not consequence:
             self._notices.post(self.rank, error)
-            return error
-        with suppress(RuntimeError):  # the others have gone, and this rank has its own error to raise
+        try:
+            if self._inside:
+                # The others may wait in a collective of the user's: they would not come to a meeting.
+                return self._cut_off(error) if consequence else error
             self._sum(_Site.FAILED, 0.0)
             cause = self._first_cause((consequence, _quote(error)))
-            if consequence and cause is not None:
-                return cause
-        return error
+        except RuntimeError:  # the others have gone
+            return self._cut_off(error) if consequence else error
+        return cause if consequence and cause is not None else error
 
     def close(self) -> None:
         """Give the group up; nothing is communicated."""

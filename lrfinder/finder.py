@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from lrfinder import checks
 from lrfinder.curve import Context, Curve
 from lrfinder.data import Batches
+from lrfinder.ddp import before_forward
 from lrfinder.distributed import Ranks, together
 from lrfinder.doubts import doubts_of
 from lrfinder.errors import ArgumentError
@@ -221,6 +222,8 @@ class LRFinder:
         with ExitStack() as stack:
             shown = options.progress and (ranks is None or ranks.rank == 0)
             progress = stack.enter_context(Progress(enabled=shown, total=options.num_iter * options.repeats))
+            if ranks is not None:
+                stack.enter_context(before_forward(self.model, ranks.before_forward))
             snapshot = stack.enter_context(self._preserved(loader, options))
             stack.callback(batches.close)
             stack.enter_context(only_these_step([self.optimizer, *self._extra_state]))
@@ -228,6 +231,7 @@ class LRFinder:
             batch_loss = BatchLoss(self.model, self._criterion, self._loss_fn, self._find_device(), self._autocast)
             search = Search(
                 step=self._training_step(batch_loss, ranks),
+                optimizer=self.optimizer,
                 batches=batches,
                 rates=rates,
                 device=batch_loss.device,
@@ -236,14 +240,18 @@ class LRFinder:
                 context=context,
                 progress=progress,
                 validate=self._validation(batch_loss, options, snapshot, ranks),
+                hold_out=None if self._user_step is not None else lambda taken: Validation(batch_loss, taken, ranks),
                 ranks=ranks,
             )
             try:
                 curves = search.run()
+                refined = search.refine(search.mean(curves)) if options.refine else None
             except BaseException:
                 self.partial = self._result(search.curve(), (), search, begin, rates)
                 raise
         result = self._result(search.mean(curves), curves, search, begin, rates)
+        if refined is not None:
+            result = replace(result, refined=refined.suggestion, probes=refined.probes)
         if ranks is None:
             return result
         local = {"context": result.context, "seconds": result.seconds, "warnings": result.warnings, "meta": result.meta}

@@ -1,0 +1,467 @@
+"""What a rank does in the tests. Each function is run by all ranks at once and returns plain data for the report."""
+
+import contextlib
+import os
+import warnings
+from datetime import timedelta
+from unittest import mock
+
+import torch
+import torch.distributed as dist
+
+from lrfinder import ArgumentError, LRFinderWarning
+from lrfinder.ddp import Reducers
+from lrfinder.progress import Progress
+from tests.distributed.setups import Setup
+from tests.fingerprint import Fingerprint, differences, process_state
+
+FAULTS = ("loader", "before the model", "forward", "loss", "optimizer", "on_step")
+
+
+class Fault(Exception):
+    """What the user's code raises."""
+
+
+def fingerprint(setup):
+    found = Fingerprint(model=setup.model, optimizer=setup.optimizer, loader=setup.loader).values
+    # A reducer cannot be put back, only built again: what it does is compared by training on.
+    found = {path: value for path, value in found.items() if ".reducer" not in path and ".logger" not in path}
+    return found | process_state()
+
+
+@contextlib.contextmanager
+def unchanged(setup, found):
+    """Note in `found["changed"]` what the block has changed."""
+    before = fingerprint(setup)
+    try:
+        yield
+    finally:
+        found.setdefault("changed", []).extend(differences(before, fingerprint(setup)))
+
+
+def outcome(call):
+    """Return the type and the message of what `call` raises, or nothing."""
+    try:
+        call()
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+    return None
+
+
+def same_training(kind, before=0, after=4, test=None):
+    """Return whether training goes on with the same bits, with and without `test(setup)` in the middle."""
+    runs = []
+    for test_it in (False, True):
+        setup = Setup(kind)
+        losses = setup.train(before, epoch=1)
+        if test_it:
+            (test or Setup.find)(setup)
+        runs.append((losses + setup.train(after), setup.bits()))
+    return runs[0] == runs[1]
+
+
+def clean_ddp():
+    return {f"{kind} after {before} steps": same_training(kind, before) for kind in ("ddp", "view") for before in (0, 1, 3)}
+
+
+def clean_fsdp():
+    return {f"after {before} steps": same_training("fsdp", before) for before in (0, 2)}
+
+
+def uncured():
+    """Without the cure for rebuilt buckets, do the bits differ? If not, the tests above would show nothing."""
+    with mock.patch.object(Reducers, "restore"):
+        return same_training("ddp")
+
+
+def nothing_changed_ddp():
+    return nothing_changed("ddp")
+
+
+def nothing_changed_fsdp():
+    return nothing_changed("fsdp")
+
+
+def nothing_changed(kind):
+    found = {}
+    setup = Setup(kind, optimizer=torch.optim.Adam)
+    setup.sampler.set_epoch(2)
+    with unchanged(setup, found):
+        setup.find(start_lr=None, end_lr=None, num_iter=40)  # the scout too, and more than an epoch
+    setup.train(2)
+    with unchanged(setup, found):
+        setup.find(num_iter=10, finder=setup.finder(max_grad_norm=1.0, accumulation_steps=2))
+    return found
+
+
+def result_ddp():
+    return result("ddp")
+
+
+def result_fsdp():
+    return result("fsdp")
+
+
+def result(kind):
+    """Measure with a record of this rank's own losses beside it."""
+    own, points, bars = [], [], []
+    setup = Setup(kind)
+
+    def loss_fn(model, batch):
+        loss = setup.criterion(model(batch[0]), batch[1])
+        own.append(float(loss.detach()))
+        return loss
+
+    with warnings.catch_warnings(record=True) as caught, mock.patch("lrfinder.finder.Progress", wraps=Progress) as bar:
+        warnings.simplefilter("always", LRFinderWarning)
+        found = setup.find(
+            finder=setup.finder(loss_fn=loss_fn), progress=True, end_lr=2e-4, on_step=lambda *point: points.append(point)
+        )
+        bars.append(bar.call_args.kwargs["enabled"])
+    return {
+        "own": own,
+        "points": points,
+        "losses": found.losses.tolist(),
+        "lrs": found.lrs.tolist(),
+        "warnings": list(found.warnings),
+        "issued": sum(issubclass(each.category, LRFinderWarning) for each in caught),
+        "bars": bars[0],
+        "stop_reason": found.stop_reason.value,
+        "steps": found.steps,
+        "seconds": found.seconds,
+        "meta": {name: found.meta[name] for name in ("world_size", "batch_size", "accumulation_steps")},
+        "suggestion": found.suggestions and next(iter(found.suggestions.values())).lr,
+    }
+
+
+def decisions():
+    """All ranks stop at the same step for the same reason, though only one of them has a reason."""
+    found = {}
+    rank = dist.get_rank()
+    setup = Setup()
+    batches = list(setup.loader)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRFinderWarning)
+        short = setup.find(iter(batches[: 5 if rank == 1 else 8]), num_iter=20)
+    found["one rank's data end"] = [short.stop_reason.value, len(short.lrs), short.steps]
+
+    def nan_at_fifth(model, batch):
+        loss = setup.criterion(model(batch[0]), batch[1])
+        return loss * float("nan") if rank == 1 and setup.net.calls == 5 else loss
+
+    calls, setup.net.calls = setup.net.calls, 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRFinderWarning)
+        nan = setup.find(finder=setup.finder(loss_fn=nan_at_fifth))
+    setup.net.calls = calls
+    found["one rank's loss is NaN"] = [nan.stop_reason.value, len(nan.lrs), nan.stop_lr]
+    found["bits"] = setup.bits() == Setup().bits()
+    return found
+
+
+def epochs():
+    """Which samples a rank gets: those of its sampler's epoch, then of the next."""
+    setup = Setup(size=64)
+    setup.sampler.set_epoch(4)
+    wanted = list(setup.sampler)
+    setup.sampler.set_epoch(5)
+    wanted += list(setup.sampler)
+    setup.sampler.set_epoch(4)
+    inputs = setup.loader.dataset.tensors[0]
+    seen = []
+
+    def loss_fn(model, batch):
+        seen.extend(int((inputs == row).all(1).nonzero()) for row in batch[0])
+        return setup.criterion(model(batch[0]), batch[1])
+
+    setup.find(finder=setup.finder(loss_fn=loss_fn), num_iter=len(wanted) // 8)
+    return {"seen": seen, "wanted": wanted, "epoch": setup.sampler.epoch}
+
+
+def validation():
+    own, found = [], {}
+    setup = Setup()
+    rank = dist.get_rank()
+    held_out = list(setup.loader)[-3:]
+
+    def loss_fn(model, batch):
+        loss = setup.criterion(model(batch[0]), batch[1])
+        if not model.training:
+            own.append(float(loss.detach()))
+        return loss
+
+    with unchanged(setup, found):
+        result = setup.find(finder=setup.finder(loss_fn=loss_fn), val_loader=held_out, num_iter=6)
+
+    def fails_on_held_out(model, batch):
+        if rank == 1 and not model.training:
+            raise Fault("not this one")
+        return loss_fn(model, batch)
+
+    with unchanged(setup, found):
+        found["fault"] = outcome(lambda: setup.find(finder=setup.finder(loss_fn=fails_on_held_out), val_loader=held_out))
+    return found | {"own": own[: 3 * 6], "losses": result.losses.tolist()}
+
+
+def scaler_ddp():
+    return scaler("ddp")
+
+
+def scaler_fsdp():
+    return scaler("fsdp")
+
+
+def scaler(kind):
+    """One rank's gradient overflows at some steps: every rank skips them."""
+    found = {}
+    setup = Setup(kind)
+    grad_scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    seen = [0]
+
+    def loss_fn(model, batch):
+        loss = setup.criterion(model(batch[0]), batch[1])
+        seen[0] += 1
+        return loss * 1e38 if dist.get_rank() == 1 and seen[0] in {1, 2, 6} else loss
+
+    points = []
+    with unchanged(setup, found):
+        result = setup.find(
+            finder=setup.finder(loss_fn=loss_fn, grad_scaler=grad_scaler),
+            num_iter=10,
+            on_step=lambda *point: points.append(point),
+        )
+    return found | {"indices": result.curve.indices.tolist(), "steps": result.steps, "scale": grad_scaler.get_scale()}
+
+
+def arguments():
+    rank = dist.get_rank()
+    setup = Setup()
+    found = {"not allowed": outcome(lambda: setup.find(num_iter=2 if rank == 1 else 10))}
+    found["not the same"] = outcome(lambda: setup.find(num_iter=10 + rank))
+    found["empty"] = outcome(lambda: setup.find([] if rank == 1 else None))
+    found["no gradient"] = outcome(
+        lambda: setup.find(finder=setup.finder(loss_fn=lambda model, batch: _loss(setup, batch, detach=rank == 1)))
+    )
+    found["works again"] = len(setup.find().lrs)
+    return found
+
+
+def _loss(setup, batch, *, detach):
+    loss = setup.criterion(setup.model(batch[0]), batch[1])
+    return loss.detach() if detach else loss
+
+
+class FaultyLoader:
+    """Raises on one rank instead of giving its fourth batch."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __iter__(self):
+        for index, batch in enumerate(self.loader):
+            if index == 3 and dist.get_rank() == 1:
+                raise Fault("loader")
+            yield batch
+
+
+class Countdown:
+    """Raises on one rank at its fourth call, from wherever it is called."""
+
+    def __init__(self, message, ranks=(1,)):
+        self.left = 4
+        self.message = message
+        self.ranks = ranks
+
+    def __call__(self, *arguments):
+        self.left -= 1
+        if self.left == 0 and dist.get_rank() in self.ranks:
+            raise Fault(self.message)
+        return arguments[0]
+
+
+def fault_in(place, setup):
+    """Return a call of find() in which rank 1 fails at `place`."""
+    countdown = Countdown(place)
+    if place == "loader":
+        return lambda: setup.find(FaultyLoader(setup.loader))
+    if place == "forward":
+        hook = setup.net.blocks[2].register_forward_pre_hook(lambda module, inputs: countdown(inputs))
+        return lambda: _and_then(setup.find, hook.remove)
+    if place == "before the model":
+        return lambda: setup.find(finder=setup.finder(loss_fn=lambda m, b: setup.criterion(m(countdown(b[0])), b[1])))
+    if place == "loss":
+        return lambda: setup.find(finder=setup.finder(loss_fn=lambda m, b: countdown(setup.criterion(m(b[0]), b[1]))))
+    if place == "optimizer":
+        hook = setup.optimizer.register_step_post_hook(lambda *arguments: countdown(None))
+        return lambda: _and_then(setup.find, hook.remove)
+    return lambda: setup.find(on_step=countdown)
+
+
+def _and_then(call, finish):
+    try:
+        call()
+    finally:
+        finish()
+
+
+def faults():
+    """A rank fails outside of any collective: all restore, and the group goes on working."""
+    reference = Setup()
+    wanted = reference.train(4), reference.bits()
+    report = {}
+    for place in FAULTS:
+        found = {}
+        setup = Setup()
+        call = fault_in(place, setup)
+        with unchanged(setup, found):
+            found["raised"] = outcome(call)
+        found["changed"] = [path for path in found["changed"] if "hooks" not in path]
+        found["points"] = len(setup.find().lrs)
+        found["same training"] = (setup.train(4), setup.bits()) == wanted
+        report[place] = found
+    return report
+
+
+def partial():
+    """After a fault all ranks hold the same points."""
+    setup = Setup()
+    finder = setup.finder()
+    raised = outcome(lambda: setup.find(FaultyLoader(setup.loader), finder=finder))
+    return {"raised": raised, "losses": finder.partial.losses.tolist()}
+
+
+def common_fault_ddp():
+    """All ranks fail at the same place of a backward pass, as with a bug in the model: the group survives."""
+    everyone = tuple(range(dist.get_world_size()))
+    return {
+        f"{kind} after {before} steps": same_training(kind, before, test=lambda setup: _fail_backward(setup, everyone))
+        for kind in ("ddp", "view")
+        for before in (0, 3)
+    }
+
+
+def common_fault_fsdp():
+    everyone = tuple(range(dist.get_world_size()))
+    return {
+        f"{where.__name__} after {before} steps": same_training(
+            "fsdp", before, test=lambda setup, where=where: where(setup, everyone)
+        )
+        for where in (_fail_forward, _fail_backward, _fail_loss)
+        for before in (0, 2)
+    }
+
+
+def _fail_backward(setup, ranks, expect=Fault):
+    countdown = Countdown("backward", ranks)
+
+    def watched(inputs):
+        inputs.register_hook(countdown)
+        return inputs
+
+    setup.net.fault = watched
+    _expect(setup, expect)
+
+
+def _fail_forward(setup, ranks, expect=Fault):
+    setup.net.fault = Countdown("forward", ranks)
+    _expect(setup, expect)
+
+
+def _fail_loss(setup, ranks):
+    countdown = Countdown("loss", ranks)
+    finder = setup.finder(loss_fn=lambda model, batch: countdown(setup.criterion(model(batch[0]), batch[1])))
+    _expect(setup, Fault, finder)
+
+
+def _expect(setup, kind, finder=None):
+    try:
+        setup.find(finder=finder)
+    except kind:
+        pass
+    else:
+        raise AssertionError("find() did not raise")
+    finally:
+        setup.net.fault = None
+
+
+def full_weights():
+    """A forward pass without gradients leaves the root with full weights: find() starts from shards all the same."""
+    def evaluate(setup):
+        setup.model.eval()
+        with torch.no_grad():
+            setup.model(torch.ones(2, 24))
+        setup.model.train()
+
+    found = {}
+
+    def evaluate_and_find(setup):
+        evaluate(setup)
+        setup.find(val_loader=list(setup.loader)[:2])
+        found["rows of this rank"] = sum(p._local_tensor.numel() for p in setup.model.parameters())
+        found["rows in all"] = sum(p.numel() for p in setup.model.parameters())
+
+    found["same training"] = same_training("fsdp", 1, test=evaluate_and_find)
+    return found
+
+
+@contextlib.contextmanager
+def own_group(index, seconds):
+    """Use a process group that may die: collectives of a group that has lost a rank end by its timeout."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    dist.destroy_process_group()
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+    store = dist.FileStore(f"{os.environ['LRFINDER_TEST_FOLDER']}/store{index}", size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def inside_collectives():
+    """Rank 1 fails inside of a collective but stays alive: the others are released by the timeout."""
+    report = {}
+    places = [("ddp", "backward"), ("fsdp", "forward"), ("fsdp", "backward"), ("ddp", "step")]
+    for index, (kind, place) in enumerate(places):
+        with own_group(index, seconds=3):
+            report[f"{kind} {place}"] = inside(kind, place)
+    return report
+
+
+def inside(kind, place):
+    found = {}
+    setup = Setup(kind)
+    setup.train(1)
+    if place == "step":
+        setup_call = lambda: setup.find(finder=setup.finder(step=_user_step(setup)))  # noqa: E731
+    else:
+        setup_call = setup.find
+        countdown = Countdown(place)
+        setup.net.fault = countdown if place == "forward" else lambda x: (x.register_hook(countdown), x)[1]
+    with unchanged(setup, found):
+        found["raised"] = outcome(setup_call)
+    return found
+
+
+def _user_step(setup):
+    countdown = Countdown("step")
+
+    def step(batch):
+        setup.optimizer.zero_grad()
+        loss = setup.criterion(setup.model(batch[0]), batch[1])
+        countdown(None)
+        loss.backward()
+        setup.optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def exit_inside():
+    """Rank 1 fails inside of a collective and leaves: the others are released by its exit."""
+    return inside("ddp", "backward")
+
+
+def suggestion():
+    found = Setup(batch=16, size=1024).find(start_lr=None, end_lr=None, num_iter=60, total_steps=500)
+    return {"suggestion": found.suggestion.lr, "lrs": found.lrs.tolist(), "argument": ArgumentError.__name__}
