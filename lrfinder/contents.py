@@ -127,7 +127,7 @@ class Contents:
         return [(f"{path}.{name}", item) for name, item in [*tensors, *module.named_children()]]
 
     def _keep_dict(self, path: str, value: dict[Any, Any]) -> list[tuple[str, Any]]:
-        saved = list(dict.items(value))
+        saved = list(_kind(value).items(value))
         self._kept.append((path, partial(_restore_dict, value, saved)))
         parts = [(self._child(path, key), item) for key, item in saved if type(item) not in _LEAVES]
         return parts + [(path, key) for key, _ in saved if isinstance(key, Tensor)]
@@ -163,18 +163,20 @@ def _is_walked(value: Any) -> bool:
     return _is_object(value) or isinstance(value, (Tensor, dict, list, tuple, set, deque, *GENERATORS))
 
 
+def _kind(target: dict[Any, Any]) -> type[dict[Any, Any]]:
+    """Return the class that does a dict's storing: one derived from it may forbid or extend assignment."""
+    return OrderedDict if isinstance(target, OrderedDict) else dict
+
+
 def _restore_dict(target: dict[Any, Any], saved: list[tuple[Any, Any]]) -> None:
     """Put members, values and order back, writing only what differs: compiled graphs guard on untouched dicts."""
-    now = list(dict.items(target))
-    if len(now) == len(saved) and all(a is c and b is d for (a, b), (c, d) in zip(now, saved, strict=True)):
-        return
-    # A subclass may forbid or extend assignment: write through the class that does the storing.
-    kind = OrderedDict if isinstance(target, OrderedDict) else dict
+    kind = _kind(target)
+    now = list(kind.items(target))
     if [id(key) for key, _ in now] != [id(key) for key, _ in saved]:
         kind.clear(target)
-        now = []
-    for index, (key, value) in enumerate(saved):
-        if not now or now[index][1] is not value:
+        now = [(None, None)] * len(saved)
+    for (key, value), (_, current) in zip(saved, now, strict=True):
+        if current is not value or key not in target:
             kind.__setitem__(target, key, value)
 
 
