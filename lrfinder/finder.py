@@ -27,9 +27,10 @@ from lrfinder.guard import only_these_step
 from lrfinder.loader import LoaderState
 from lrfinder.options import FindOptions
 from lrfinder.progress import Progress
-from lrfinder.result import RangeTestResult, spreads_of
+from lrfinder.result import RangeTestResult
 from lrfinder.search import Search
 from lrfinder.snapshot import Snapshot, preserved
+from lrfinder.spread import spreads_of
 from lrfinder.step import BatchLoss, Step, TrainingStep, UserStep, Validation
 from lrfinder.suggest import warnings_for
 

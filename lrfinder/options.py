@@ -110,6 +110,11 @@ class FindOptions:
         check_loader(loader)
         if self.val_loader is not None:
             check_loader(self.val_loader, "val_loader")
+        if self.refine and is_one_shot(loader):
+            raise ArgumentError(
+                "LRFinder.find(refine=True) trains on the same batches again, so the loader must be one that can "
+                f"be started again, got the iterator {type(loader).__name__}; pass a DataLoader or a list."
+            )
         if self.repeats > 1 and (is_ordered(loader) or is_one_shot(loader)):
             raise ArgumentError(
                 f"LRFinder.find(repeats={self.repeats}) averages over different batches, so the loader must shuffle, "

@@ -1,21 +1,26 @@
-"""The phases of one find: the scout, the sweep, its repeats. The setup is captured around them."""
+"""The phases of one find: the scout, the sweep, its repeats, refining. The setup is captured around them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lrfinder.curve import Context, Curve
 from lrfinder.data import Batches
 from lrfinder.distributed import Ranks
-from lrfinder.groups import RateWriter
+from lrfinder.groups import RateWriter, group_lrs
 from lrfinder.loop import OnPoint, run_sweep
 from lrfinder.options import FindOptions
+from lrfinder.probe import train_briefly
 from lrfinder.progress import Progress
 from lrfinder.recorder import Recorder
+from lrfinder.refine import MOST_PROBES, Refined, probe_steps, refine
 from lrfinder.smoothing import smooth
 from lrfinder.snapshot import Snapshot
 from lrfinder.step import Step
@@ -23,6 +28,12 @@ from lrfinder.suggest import scout_grid, scouted_range
 from lrfinder.sweep import Floats, Sweep, grid
 
 __all__ = ["Search"]
+
+LAST_SHARE = 5
+"""With a user's own step a short training is scored on the last fifth of its losses."""
+
+FIRST_LOSSES = 5
+"""... and compared with the first losses of the sweep, whose rates are too small to learn at."""
 
 # Where nothing may be scouted: wide enough for every usual optimizer, and the sweep stops by itself.
 _UNSCOUTED = (1e-7, 10.0)
@@ -34,6 +45,7 @@ class Search:
 
     Args:
         step: Takes one optimizer step.
+        optimizer: The optimizer whose rate is searched.
         batches: Where the training data comes from.
         rates: Writes a rate to the optimizer's groups.
         device: Where the losses are.
@@ -42,6 +54,7 @@ class Search:
         context: What is known of the training.
         progress: The bar.
         validate: Measures the held-out loss after each step of the main sweep, or None.
+        hold_out: Makes a measure of the held-out loss from batches; None where only the training step knows the loss.
         ranks: Those that run the same search, or None.
 
     Attributes:
@@ -51,6 +64,7 @@ class Search:
     """
 
     step: Step
+    optimizer: Optimizer
     batches: Batches
     rates: RateWriter
     device: torch.device
@@ -59,6 +73,7 @@ class Search:
     context: Context
     progress: Progress
     validate: Callable[[], Tensor] | None = None
+    hold_out: Callable[[list[Any]], Callable[[], Tensor]] | None = None
     ranks: Ranks | None = None
     steps: int = 0
     sweep: Sweep | None = None
@@ -84,6 +99,60 @@ class Search:
             curves.append(self._sweep(lrs, validate=self.validate, on_point=None if repeat else options.on_step))
         return curves
 
+    def refine(self, curve: Curve) -> Refined:
+        """Try a few rates below divergence in short annealed trainings.
+
+        Args:
+            curve: What the sweep has measured.
+
+        Returns:
+            The probes and what they suggest.
+        """
+        steps = probe_steps(self.options.total_steps or 0)
+        self.progress.expect(self.steps + MOST_PROBES * steps)
+        measure = self._measure(steps)
+        start = self._score(measure, curve.losses[:FIRST_LOSSES])
+
+        def probe(index: int, lr: float) -> float:
+            self.progress.phase(f"refine {index + 1}/{MOST_PROBES}")
+            self._start_anew()
+            losses = train_briefly(
+                self.step,
+                self.batches,
+                self.optimizer,
+                group_lrs(self.rates.ratios, lr),
+                self.options.schedule,
+                steps,
+                self.device,
+                after_step=self._count,
+                ranks=self.ranks,
+            )
+            return math.inf if losses is None else self._score(measure, losses)
+
+        return refine(probe, start, curve, self.context, steps)
+
+    def _measure(self, steps: int) -> Callable[[], Tensor] | None:
+        """Return the held-out loss: on the user's own batches, else on those that come after the probes' batches."""
+        self._start_anew()
+        if self.validate is not None or self.hold_out is None:
+            return self.validate
+        for _ in range(steps):
+            self.batches.take(self.step.accumulation_steps)
+        held_out = self.batches.take(self.options.val_batches)
+        self._start_anew()
+        return None if held_out is None else self.hold_out(held_out)
+
+    def _score(self, measure: Callable[[], Tensor] | None, losses: Floats) -> float:
+        if measure is not None:
+            score = float(measure())
+        else:
+            score = float(np.mean(losses[-max(len(losses) // LAST_SHARE, 1) :])) if len(losses) else math.inf
+        return score if self.ranks is None else self.ranks.mean([score])[0] or 0.0
+
+    def _start_anew(self) -> None:
+        self.snapshot.rewind()
+        self.batches.restart()
+
     def _range(self) -> tuple[float, float]:
         start, end = self.options.start_lr, self.options.end_lr
         if start is not None and end is not None:
@@ -93,8 +162,7 @@ class Search:
             return start, end if end is not None else max(_UNSCOUTED[1], start * 1e4)
         self.progress.phase("scout")
         scouted = scouted_range(self._sweep(scout_grid(start, end)), self.context)
-        self.snapshot.rewind()
-        self.batches.restart()
+        self._start_anew()
         return _between(start, end, scouted)
 
     def _sweep(
