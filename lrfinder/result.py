@@ -1,10 +1,9 @@
 """What a range test found: the curve, the suggestions, and where to go from them."""
 
 import base64
-import json
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrfinder.archive import SCHEMA, plain_curve, plain_suggestion, read_curve, read_json, read_suggestion, write_json
 from lrfinder.checks import check_positive
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
@@ -27,11 +27,7 @@ if TYPE_CHECKING:  # matplotlib is loaded by the first plot
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-__all__ = ["SCHEMA", "RangeTestResult", "spreads_of"]
-
-SCHEMA = 1
-"""Version of the JSON that `RangeTestResult.save` writes."""
-
+__all__ = ["RangeTestResult"]
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RangeTestResult:
@@ -317,19 +313,14 @@ class RangeTestResult:
         Returns:
             What `save` writes; JSON holds it without loss.
         """
-        curve = self.curve
         return {
             "schema": SCHEMA,
-            "lrs": curve.lrs.tolist(),
-            "losses": curve.losses.tolist(),
-            "smoothed": curve.smoothed.tolist(),
-            "indices": curve.indices.tolist(),
-            "stop_reason": None if curve.stop_reason is None else curve.stop_reason.value,
-            "stop_lr": curve.stop_lr,
+            **plain_curve(self.curve),
             "context": asdict(self.context),
             "rule": self.rule,
             "group_ratios": list(self.group_ratios),
-            "suggestions": {rule: _plain(found) for rule, found in self.suggestions.items()},
+            "suggestions": {rule: plain_suggestion(found) for rule, found in self.suggestions.items()},
+            "spreads": {rule: list(spread) for rule, spread in self.spreads.items()},
             "steps": self.steps,
             "seconds": self.seconds,
             "warnings": list(self.warnings),
@@ -343,7 +334,7 @@ class RangeTestResult:
         Args:
             path: The file; it is overwritten.
         """
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> "RangeTestResult":
@@ -358,19 +349,10 @@ class RangeTestResult:
         Raises:
             ArgumentError: The file holds something else, or a schema that this version does not read.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:  # no text, or no JSON
-            raise ArgumentError(f"RangeTestResult.load(path={str(path)!r}) must name a JSON file: {error}.") from error
-        schema = data.get("schema") if isinstance(data, dict) else None
-        if schema != SCHEMA:
-            raise ArgumentError(
-                f"RangeTestResult.load(path={str(path)!r}) reads schema {SCHEMA}, got schema={schema!r}; "
-                "pass a file that RangeTestResult.save wrote, or update lrfinder."
-            )
+        data = read_json(path)
         try:
             return cls._from_dict(data)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArgumentError(
                 f"RangeTestResult.load(path={str(path)!r}) must name a file that RangeTestResult.save wrote, got one "
                 f"that lacks something or was changed ({type(error).__name__}: {error})."
@@ -378,25 +360,16 @@ class RangeTestResult:
 
     @classmethod
     def _from_dict(cls, data: Mapping[str, Any]) -> "RangeTestResult":
-        reason = data["stop_reason"]
-        curve = Curve(
-            lrs=np.array(data["lrs"], dtype=float),
-            losses=np.array(data["losses"], dtype=float),
-            smoothed=np.array(data["smoothed"], dtype=float),
-            indices=np.array(data["indices"], dtype=int),
-            stop_reason=None if reason is None else StopReason(reason),
-            stop_lr=data["stop_lr"],
-        )
-        suggestions = {rule: _suggestion(found) for rule, found in data["suggestions"].items()}
+        suggestions = {rule: read_suggestion(found) for rule, found in data["suggestions"].items()}
         result = cls(
-            curve=curve,
+            curve=read_curve(data),
             context=Context(**data["context"]),
             rule=data["rule"],
             group_ratios=tuple(data["group_ratios"]),
             steps=data["steps"],
             seconds=data["seconds"],
             warnings=tuple(data["warnings"]),
-            spreads={rule: s.spread for rule, s in suggestions.items() if s.spread is not None},
+            spreads={rule: (low, high) for rule, (low, high) in data["spreads"].items()},
             probes=tuple((lr, float("inf") if score is None else score) for lr, score in data["probes"]),
             refined=suggestions.get("refine"),
             meta=data["meta"],
@@ -404,30 +377,3 @@ class RangeTestResult:
         # As they were when they were printed, whatever a later version's rules would say.
         result.__dict__["suggestions"] = suggestions
         return result
-
-
-def _plain(found: Suggestion) -> dict[str, Any]:
-    return {**asdict(found), "spread": None if found.spread is None else list(found.spread)}
-
-
-def _suggestion(data: Mapping[str, Any]) -> Suggestion:
-    spread = data["spread"]
-    return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
-
-
-def spreads_of(curves: Iterable[Curve], context: Context) -> dict[str, tuple[float, float]]:
-    """Return the lowest and highest rate that each rule gives over repeated sweeps.
-
-    Args:
-        curves: The curve of each repeat.
-        context: What is known of the training.
-
-    Returns:
-        By rule, `(low, high)`; rules that apply to no repeat are left out.
-    """
-    rates: dict[str, list[float]] = {}
-    for curve in curves:
-        for rule in RULES:
-            with suppress(NoSuggestionError):
-                rates.setdefault(rule, []).append(suggest(rule, curve, context).lr)
-    return {rule: (min(found), max(found)) for rule, found in rates.items() if found}

@@ -1,0 +1,119 @@
+"""The parts of a result as plain JSON, and back without loss."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrfinder.curve import Curve
+from lrfinder.errors import ArgumentError
+from lrfinder.suggest import Suggestion
+from lrfinder.sweep import StopReason
+
+__all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_curve", "read_json", "read_suggestion", "write_json"]
+
+SCHEMA = 1
+"""Version of the JSON that `RangeTestResult.save` writes."""
+
+
+def plain_curve(curve: Curve) -> dict[str, Any]:
+    """Return a curve as lists and numbers.
+
+    Args:
+        curve: What was measured.
+
+    Returns:
+        Its fields by name.
+    """
+    return {
+        "lrs": curve.lrs.tolist(),
+        "losses": curve.losses.tolist(),
+        "smoothed": curve.smoothed.tolist(),
+        "indices": curve.indices.tolist(),
+        "stop_reason": None if curve.stop_reason is None else curve.stop_reason.value,
+        "stop_lr": curve.stop_lr,
+    }
+
+
+def read_curve(data: Mapping[str, Any]) -> Curve:
+    """Return the curve that `plain_curve` wrote.
+
+    Args:
+        data: Its fields by name; others may stand beside them.
+
+    Returns:
+        An equal curve.
+    """
+    reason = data["stop_reason"]
+    return Curve(
+        lrs=np.array(data["lrs"], dtype=float),
+        losses=np.array(data["losses"], dtype=float),
+        smoothed=np.array(data["smoothed"], dtype=float),
+        indices=np.array(data["indices"], dtype=int),
+        stop_reason=None if reason is None else StopReason(reason),
+        stop_lr=data["stop_lr"],
+    )
+
+
+def plain_suggestion(found: Suggestion) -> dict[str, Any]:
+    """Return a suggestion as a dictionary.
+
+    Args:
+        found: The suggestion.
+
+    Returns:
+        Its fields by name.
+    """
+    return {**asdict(found), "spread": None if found.spread is None else list(found.spread)}
+
+
+def read_suggestion(data: Mapping[str, Any]) -> Suggestion:
+    """Return the suggestion that `plain_suggestion` wrote.
+
+    Args:
+        data: Its fields by name.
+
+    Returns:
+        An equal suggestion.
+    """
+    spread = data["spread"]
+    return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
+
+
+def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Write a dictionary to a file, as JSON that every reader accepts (no NaN).
+
+    Args:
+        path: The file; it is overwritten.
+        data: Plain numbers, strings, lists and dictionaries.
+    """
+    text = json.dumps(data, indent=1, allow_nan=False)  # before the file is opened: an error leaves it as it was
+    Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a file of this schema.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ArgumentError: It is no JSON, or of another schema.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # no text, or no JSON
+        raise ArgumentError(f"RangeTestResult.load(path={str(path)!r}) must name a JSON file: {error}.") from error
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or schema != SCHEMA:
+        raise ArgumentError(
+            f"RangeTestResult.load(path={str(path)!r}) reads schema {SCHEMA}, got schema={schema!r}; "
+            "pass a file that RangeTestResult.save wrote, or update lrfinder."
+        )
+    return data

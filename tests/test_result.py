@@ -1,0 +1,448 @@
+import copy
+import dataclasses
+import json
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lrfinder import LRFinderWarning
+from lrfinder.archive import SCHEMA
+from lrfinder.curve import Context, Curve
+from lrfinder.errors import ArgumentError, NoSuggestionError
+from lrfinder.result import RangeTestResult
+from lrfinder.schedulers import SCHEDULES
+from lrfinder.smoothing import smooth
+from lrfinder.suggest import RULES, Suggestion, suggestions
+from lrfinder.sweep import StopReason
+
+
+def make_curve(losses, *, lrs=None, stop_reason=StopReason.FINISHED, stop_lr=None):
+    losses = np.asarray(losses, dtype=float)
+    lrs = np.geomspace(1e-5, 10, len(losses)) if lrs is None else lrs
+    indices = np.arange(len(losses))
+    return Curve(
+        lrs=lrs, losses=losses, smoothed=smooth(losses), indices=indices, stop_reason=stop_reason, stop_lr=stop_lr
+    )
+
+
+def healthy(points=100, **options):
+    """Return a curve that is flat, falls about 1e-2 and blows up above 1."""
+    lrs = np.geomspace(1e-5, 10, points)
+    noise = np.random.default_rng(0).normal(0, 0.01, points)
+    losses = 1 + 1 / (1 + (lrs / 1e-2) ** 2) + noise + np.minimum((lrs / 1.5) ** 4, 50)
+    return make_curve(losses, lrs=lrs, stop_reason=StopReason.DIVERGED, stop_lr=float(lrs[-1]), **options)
+
+
+def result(curve=None, **fields):
+    return RangeTestResult(**{"curve": healthy() if curve is None else curve, "steps": 127, "seconds": 8.4, **fields})
+
+
+def optimizer(*lrs, tensor=False, kind=torch.optim.SGD, **options):
+    sizes = [3] * (len(lrs) - 1) + [9]  # the last group is the reference
+    groups = [
+        {"params": [nn.Parameter(torch.ones(size))], "lr": torch.tensor(lr, dtype=torch.float64) if tensor else lr}
+        for size, lr in zip(sizes, lrs, strict=True)
+    ]
+    return kind(groups, **{"lr": 1.0, **options})
+
+
+# Poor curves: whatever they show, a result can be looked at.
+POOR = {
+    "no point": make_curve([], stop_reason=StopReason.NONFINITE, stop_lr=1e-5),
+    "interrupted before a point": make_curve([], stop_reason=None),
+    "one point": make_curve([1.0]),
+    "two points": make_curve([1.0, 2.0], stop_reason=StopReason.EXHAUSTED),
+    "four points": make_curve([4.0, 3.0, 2.0, 1.0], stop_reason=None),
+    "flat": make_curve([3.0] * 50),
+    "zero": make_curve([0.0] * 50),
+    "noise": make_curve(np.random.default_rng(0).normal(0, 1, 100)),
+    "negative": make_curve(-np.geomspace(1, 2, 50)),
+    "huge": make_curve([1e30 * (-1) ** i for i in range(50)]),
+    "rising": make_curve(np.geomspace(1, 1e6, 50), stop_reason=StopReason.DIVERGED, stop_lr=10.0),
+}
+
+
+@pytest.mark.parametrize("name", POOR)
+def test_printing_plotting_and_saving_never_fail(name, tmp_path):
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    poor = result(POOR[name], rule="steepest")
+    assert "\n" not in repr(poor)
+    assert str(poor).startswith("LR range test: ")
+    page = poor._repr_html_()
+    assert "LR range test" in page
+    assert ("data:image/png;base64," in page) == (len(poor.lrs) > 0)
+    poor.plot().figure.clear()
+    poor.save(tmp_path / "r.json")
+    loaded = RangeTestResult.load(tmp_path / "r.json")
+    assert (repr(loaded), str(loaded)) == (repr(poor), str(poor))
+
+
+@pytest.mark.parametrize("name", ["no point", "interrupted before a point", "one point", "two points", "flat", "zero"])
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_where_a_curve_shows_nothing_the_suggestions_say_what_is_missing(name, rule):
+    poor = result(POOR[name], rule=rule)
+    for ask in (lambda: poor.suggestion, lambda: poor.suggest(rule)):
+        with pytest.raises(NoSuggestionError, match=f"^{rule}") as caught:
+            ask()
+        assert str(caught.value) in str(poor)
+    assert poor.suggestions == {}
+    assert (poor.steepest, poor.divergence, poor.onset) == (None, None, None)
+    assert "no suggestion" in repr(poor)
+    assert "no suggestion: " in str(poor).splitlines()[-1]
+    with pytest.raises(NoSuggestionError):
+        poor.scheduler("constant", optimizer(0.1))
+    with pytest.raises(NoSuggestionError):
+        poor.apply(optimizer(0.1))
+
+
+def test_rates_are_left_alone_where_there_is_no_suggestion():
+    swept = optimizer(0.1)
+    with pytest.raises(NoSuggestionError):
+        result(POOR["flat"]).apply(swept)
+    assert swept.param_groups[0]["lr"] == 0.1
+    assert "initial_lr" not in swept.param_groups[0]
+
+
+def test_arrays_are_the_curves():
+    curve = healthy()
+    found = result(curve)
+    assert found.lrs is curve.lrs
+    assert found.losses is curve.losses
+    assert found.smoothed is curve.smoothed
+    assert found.lrs.dtype == found.losses.dtype == found.smoothed.dtype == np.float64
+    assert len(found.lrs) == len(found.losses) == len(found.smoothed)
+    assert found.stop_reason is StopReason.DIVERGED
+    assert found.stop_lr == 10.0
+
+
+def test_suggestions_are_all_rules_that_apply_the_main_one_first():
+    found = result(rule="valley")
+    assert found.suggestions.keys() == suggestions(found.curve, found.context).keys()
+    assert next(iter(found.suggestions)) == "valley"
+    assert found.suggestion == found.suggest("valley") == found.suggestions["valley"]
+    assert found.steepest == found.suggestions["steepest"]
+    assert found.divergence == found.suggestions["divergence"]
+    assert found.onset == found.suggestions["onset"]
+    with pytest.raises(ArgumentError, match=r"rule must be one of .*, got rule='step'"):
+        found.suggest("step")
+
+
+def test_a_refined_suggestion_is_the_main_one():
+    refined = Suggestion(lr=0.5, rule="refine", reason="best of five", index=3)
+    found = result(refined=refined, probes=((0.1, 2.0), (0.5, 1.0)))
+    assert found.suggestion is refined
+    assert found.suggest("refine") is refined
+    assert next(iter(found.suggestions)) == "refine"
+    assert "  refine      5.0e-01   <- best of five" in str(found)
+    assert "  probe       1.0e-01   loss 2" in str(found)
+    with pytest.raises(ArgumentError):
+        result().suggest("refine")
+
+
+def test_spreads_come_with_the_suggestions():
+    found = result(spreads={"steepest": (1e-3, 1e-2)})
+    assert found.steepest.spread == (1e-3, 1e-2)
+    assert found.onset.spread is None
+
+
+# Text
+
+
+def test_the_line_and_the_block():
+    found = result(context=Context(total_steps=10_000))
+    best = found.suggestion.lr
+    assert repr(found) == f"<RangeTestResult diverged at 1.0e+01, 100 points, suggestion={best:.1e} by auto>"
+    lines = str(found).splitlines()
+    assert lines[0] == "LR range test: diverged at 1.0e+01 after 127 steps, 8.4 s"
+    assert lines[1] == f"  auto        {best:.1e}   <- {found.suggestion.reason}"
+    assert [line.split()[0] for line in lines[2:-1]] == ["steepest", "onset", "divergence"]
+    assert lines[-1] == 'use: scheduler = result.scheduler("one_cycle", optimizer, total_steps=10000)'
+    assert str(result()).endswith('use: scheduler = result.scheduler("one_cycle", optimizer)')
+    assert str(result(context=Context(schedule="cosine"))).endswith('result.scheduler("cosine", optimizer)')
+
+
+def test_many_steps_are_grouped_and_warnings_shown():
+    text = str(result(steps=12_345, warnings=("Something is odd. Do this.",)))
+    assert "after 12,345 steps" in text
+    assert "warning: Something is odd. Do this." in text
+
+
+def test_the_page_has_a_row_for_each_rule_and_an_opaque_picture():
+    import base64
+    import io
+
+    from matplotlib.image import imread
+
+    found = result()
+    page = found._repr_html_()
+    assert page.count("<tr>") == len(found.suggestions) + 1
+    png = base64.b64decode(page.split("base64,")[1].split('"')[0])
+    picture = imread(io.BytesIO(png))
+    assert picture.shape[2] == 3 or np.all(picture[..., 3] == 1)
+
+
+def test_warnings_are_issued_once_each_from_the_callers_line():
+    found = result(warnings=("First. Do this.", "Second. Do that."))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found.issue_warnings(stacklevel=1)
+        repr(found), str(found)
+    assert [str(w.message) for w in caught] == ["First. Do this.", "Second. Do that."]
+    assert {w.category for w in caught} == {LRFinderWarning}
+    assert {w.filename for w in caught} == {__file__}
+
+
+# Rates
+
+
+def test_group_rates_keep_their_ratios():
+    found = result(group_ratios=(0.1, 1.0))
+    best = found.suggestion.lr
+    assert found.group_lrs() == [pytest.approx(best / 10), best]
+    assert found.group_lrs(found.steepest)[1] == found.steepest.lr
+    assert found.group_lrs(0.5) == [0.05, 0.5]
+    assert found.group_lrs(np.float32(0.5)) == [0.05, 0.5]
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, "steepest", True, [0.1]])
+def test_a_rate_must_be_a_positive_number(bad):
+    swept = optimizer(0.1)
+    for call in (result().group_lrs, lambda s: result().apply(swept, s)):
+        with pytest.raises(ArgumentError, match=r"suggestion=...\) must be a positive, finite number"):
+            call(bad)
+    assert swept.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+def test_applying_writes_every_groups_rate_and_what_a_scheduler_left(tensor):
+    swept = optimizer(0.01, 0.1, tensor=tensor)
+    torch.optim.lr_scheduler.StepLR(swept, 1)
+    holders = [group["lr"] for group in swept.param_groups]
+    found = result(group_ratios=(0.1, 1.0))
+    found.apply(swept)
+    assert [float(group["lr"]) for group in swept.param_groups] == pytest.approx(found.group_lrs())
+    assert [float(group["initial_lr"]) for group in swept.param_groups] == pytest.approx(found.group_lrs())
+    if tensor:
+        assert all(group["lr"] is holder for group, holder in zip(swept.param_groups, holders, strict=True))
+    found.apply(swept, found.steepest)
+    assert float(swept.param_groups[1]["lr"]) == pytest.approx(found.steepest.lr)
+
+
+def test_the_swept_optimizer_is_the_default_while_it_lives():
+    import weakref
+
+    swept = optimizer(0.1)
+    found = result(optimizer=weakref.ref(swept))
+    found.apply()
+    assert swept.param_groups[0]["lr"] == found.suggestion.lr
+    assert found.scheduler("constant").optimizer is swept
+    del swept
+    import gc
+
+    gc.collect()
+    with pytest.raises(ArgumentError, match=r"apply\(optimizer=...\) is needed, got None, and the swept one is gone"):
+        found.apply()
+
+
+def test_another_number_of_groups_is_an_error():
+    with pytest.raises(ArgumentError, match=r"scheduler\(optimizer=...\) must have as many .* groups .* 1, got 2"):
+        result().scheduler("constant", optimizer(0.1, 0.2))
+
+
+# Schedulers
+
+EXTRA = {"lambda": {"lr_lambda": lambda step: 1.0}}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("tensor", [False, True])
+def test_every_schedule_knows_its_length_from_the_result(name, tensor):
+    found = result(context=Context(total_steps=50), group_ratios=(0.1, 1.0))
+    swept = optimizer(0.01, 0.1, tensor=tensor, momentum=0.9)
+    scheduler = found.scheduler(name, swept, **EXTRA.get(name, {}))
+    peaks = np.zeros(2)
+    for _ in range(50):
+        peaks = np.maximum(peaks, [float(group["lr"]) for group in swept.param_groups])
+        swept.step()
+        scheduler.step(*([1.0] if name == "plateau" else []))
+    assert peaks == pytest.approx(found.group_lrs(), rel=1e-5)
+
+
+def test_one_cycle_takes_total_steps_from_the_result_or_the_call():
+    found = result(context=Context(total_steps=500))
+    assert found.scheduler("one_cycle", optimizer(0.1)).total_steps == 500
+    assert found.scheduler("one_cycle", optimizer(0.1), total_steps=70).total_steps == 70
+    with pytest.raises(ArgumentError, match="total_steps"):
+        result().scheduler("one_cycle", optimizer(0.1))
+
+
+def test_the_schedule_of_the_call_is_the_default():
+    found = result(context=Context(total_steps=50, schedule="cosine"))
+    assert type(found.scheduler(optimizer=optimizer(0.1))).__name__ == "CosineAnnealingLR"
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.1])
+def test_cyclic_rises_from_onset(ratio):
+    found = result(context=Context(total_steps=50), group_ratios=(ratio, 1.0))
+    swept = optimizer(0.1 * ratio, 0.1)
+    found.scheduler("cyclic", swept)
+    assert [group["lr"] for group in swept.param_groups] == pytest.approx(found.group_lrs(found.onset))
+    found.scheduler("cyclic", swept, base_lr=1e-7)
+    assert swept.param_groups[1]["lr"] == pytest.approx(1e-7)
+
+
+def test_cyclic_rises_from_a_tenth_where_the_rate_lies_below_onset():
+    found = result(context=Context(total_steps=50))
+    low = found.onset.lr / 2
+    swept = optimizer(0.1)
+    found.scheduler("cyclic", swept, suggestion=low)
+    assert swept.param_groups[0]["lr"] == pytest.approx(low / 10)
+
+
+def test_another_suggestion_may_be_scheduled():
+    found = result(context=Context(total_steps=50))
+    swept = optimizer(0.1)
+    found.scheduler("constant", swept, suggestion=found.steepest)
+    assert swept.param_groups[0]["lr"] == found.steepest.lr
+
+
+def test_the_optimizer_in_place_of_the_name_is_an_error():
+    with pytest.raises(ArgumentError, match=r"name=...\) must be one of one_cycle"):
+        result(context=Context(total_steps=50)).scheduler(optimizer(0.1), optimizer(0.1))
+
+
+# Files
+
+
+def everything():
+    return result(
+        context=Context(optimizer="AdamW", momentum=0.9, total_steps=300, schedule="cosine", val=True, batch_size=32),
+        rule="steepest",
+        group_ratios=(0.1, 1.0, 1 / 3),
+        warnings=("Odd. Ümlaut.",),
+        spreads={"steepest": (1e-3, 2e-3)},
+        probes=((0.1, 2.0), (1.0, math.inf)),
+        refined=Suggestion(lr=1 / 3, rule="refine", reason="best", index=3, spread=(0.1, 0.5)),
+        meta={"optimizer": "AdamW", "versions": {"torch": "2"}, "world_size": 1, "batch_size": None},
+    )
+
+
+def equal(one, two):
+    fields = [f.name for f in dataclasses.fields(RangeTestResult) if f.name not in {"curve", "optimizer"}]
+    assert {name: getattr(one, name) for name in fields} == {name: getattr(two, name) for name in fields}
+    assert one.suggestions == two.suggestions
+    assert list(one.suggestions) == list(two.suggestions)
+    for name in ("lrs", "losses", "smoothed", "indices"):
+        first, second = getattr(one.curve, name), getattr(two.curve, name)
+        assert first.dtype == second.dtype
+        assert np.array_equal(first, second)
+    assert (one.stop_reason, one.stop_lr) == (two.stop_reason, two.stop_lr)
+    assert (repr(one), str(one)) == (repr(two), str(two))
+
+
+def test_saving_and_loading_is_exact(tmp_path):
+    path = tmp_path / "result.json"
+    everything().save(path)
+    loaded = RangeTestResult.load(str(path))
+    equal(everything(), loaded)
+    assert loaded.to_dict() == everything().to_dict()
+    loaded.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+
+
+@given(st.lists(st.floats(-1e300, 1e300), min_size=5, max_size=20))
+@settings(max_examples=40, deadline=None)
+def test_any_curve_survives_json(losses):
+    found = result(make_curve(losses))
+    text = json.dumps(found.to_dict(), allow_nan=False)
+    assert RangeTestResult._from_dict(json.loads(text)).losses.tolist() == losses
+
+
+def test_the_dictionary_is_strict_json_and_has_a_version():
+    found = everything()
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+    assert found.to_dict()["schema"] == SCHEMA == 1
+
+
+def test_what_was_printed_is_kept_whatever_the_rules_say_later(tmp_path, monkeypatch):
+    found = result()
+    found.save(tmp_path / "r.json")
+    before = found.suggestions
+    monkeypatch.setitem(RULES, "auto", lambda curve, context: None)
+    assert RangeTestResult.load(tmp_path / "r.json").suggestion == before["auto"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must name a JSON file"),
+        (b"lr: 3", "must name a JSON file"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "must name a JSON file"),
+        (b"[1, 2]", "reads schema 1, got schema=None"),
+        (b"{}", "reads schema 1, got schema=None; pass a file that RangeTestResult.save wrote"),
+        (b'{"schema": 2}', "reads schema 1, got schema=2; .* or update lrfinder"),
+        (b'{"schema": 1}', "lacks something or was changed .KeyError"),
+    ],
+)
+def test_other_files_are_refused(content, message, tmp_path):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(ArgumentError, match=rf"load\(path='.*file.json'\) .*{message}"):
+        RangeTestResult.load(path)
+
+
+def damaged(**changes):
+    return {**everything().to_dict(), **changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"losses": [1.0]}, {"stop_reason": "bored"}, {"context": {"later": 1}}, {"lrs": None}, {"suggestions": []}],
+)
+def test_a_file_that_was_changed_is_refused(changes, tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps(damaged(**changes)))
+    with pytest.raises(ArgumentError, match="lacks something or was changed"):
+        RangeTestResult.load(path)
+
+
+def test_a_missing_file_is_the_usual_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        RangeTestResult.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))])
+def test_a_result_can_be_copied_and_pickled(duplicate):
+    import weakref
+
+    swept = optimizer(0.1)
+    original = dataclasses.replace(everything(), optimizer=weakref.ref(swept))
+    original.suggestions  # noqa: B018 - fills the cache
+    equal(duplicate(original), original)
+
+
+def test_it_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result().steps = 3
+    with pytest.raises(ValueError, match="read-only"):
+        result().losses[0] = 3.0
+
+
+def test_plotting_returns_the_axes_and_takes_several_results():
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    ax = result().plot(label="one")
+    assert result(rule="valley").plot(ax, label="two", rules=["onset"], show_raw=False) is ax
+    plt.close(ax.figure)
