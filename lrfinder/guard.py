@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lrfinder.errors import LRFinderError
+from lrfinder.interrupts import interrupts_deferred
 
 __all__ = ["only_these_step"]
 
@@ -38,11 +39,14 @@ def only_these_step(optimizers: Iterable[Any]) -> Iterator[None]:
                 "Hand it over: LRFinder(..., extra_state=[that_optimizer])."
             )
 
-    handle = register_optimizer_step_pre_hook(refuse)
+    handle = None
     try:
+        with interrupts_deferred():  # between the registration and the assignment, say
+            handle = register_optimizer_step_pre_hook(refuse)
         yield
     finally:
-        handle.remove()
+        if handle is not None:
+            handle.remove()
 
 
 def _unwrapped(optimizer: Any) -> Iterator[Any]:

@@ -41,7 +41,7 @@ class Snapshot:
     _streams: RandomStreams
     _first: tuple[Capture, ...]
     _last: tuple[Capture, ...]
-    _done: bool
+    _done = True  # until something is captured there is nothing to restore
 
     @classmethod
     def take(
@@ -93,22 +93,17 @@ class Snapshot:
             True
         """  # noqa: DOC502 - raised by the parts
         self = cls()
-        self._done, self._states = False, []
-        self._first, self._last = tuple(first), tuple(last)
-        device = None if snapshot_device is None else _device(snapshot_device)
-        try:
-            with interrupts_deferred(), torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
-                self._collect(list(modules), list(optimizers), grad_scaler, list(extra_state))
-                self._copy_bits(device, copy_frozen=snapshot_frozen)
-                found = {state.tensor.device for state in self._states}
-                self._streams = RandomStreams(self._contents.generators, {*map(torch.device, devices), *found})
-                for state in self._states:
-                    state.set_grad_aside()
-        except BaseException:
-            for state in self._states:
-                if state.grad is not None:
-                    state.put_grad_back()
-            raise
+        self._capture(
+            modules,
+            optimizers,
+            grad_scaler=grad_scaler,
+            extra_state=extra_state,
+            first=first,
+            last=last,
+            devices=devices,
+            snapshot_device=snapshot_device,
+            snapshot_frozen=snapshot_frozen,
+        )
         return self
 
     def rewind(self, *, streams: bool = True) -> None:
@@ -145,6 +140,38 @@ class Snapshot:
             changed = self._checksums.changed()
         if changed:
             raise RestoreError(_changed_message(changed))
+
+    def _capture(
+        self,
+        modules: Iterable[nn.Module],
+        optimizers: Iterable[Any],
+        *,
+        grad_scaler: Any = None,
+        extra_state: Iterable[Any] = (),
+        first: Iterable[Capture] = (),
+        last: Iterable[Capture] = (),
+        devices: Iterable[torch.device | str] = (),
+        snapshot_device: torch.device | str | None = None,
+        snapshot_frozen: bool = True,
+    ) -> None:
+        self._first, self._last = tuple(first), tuple(last)
+        device = None if snapshot_device is None else _device(snapshot_device)
+        self._states = []
+        try:
+            with interrupts_deferred(), torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+                self._collect(list(modules), list(optimizers), grad_scaler, list(extra_state))
+                self._copy_bits(device, copy_frozen=snapshot_frozen)
+                found = {state.tensor.device for state in self._states}
+                self._streams = RandomStreams(self._contents.generators, {*map(torch.device, devices), *found})
+                self._done = False
+                for state in self._states:
+                    state.set_grad_aside()
+        except BaseException:
+            for state in self._states:
+                if state.grad is not None:
+                    state.put_grad_back()
+            self._done = True
+            raise
 
     def _collect(self, modules: list[Any], optimizers: list[Any], grad_scaler: Any, extras: list[Any]) -> None:
         for extra in extras:
@@ -237,8 +264,10 @@ def preserved(
         >>> model.bias.tolist() == before
         True
     """  # noqa: DOC501 - an interrupt is only passed on
-    snapshot = Snapshot.take(modules, optimizers, **options)
+    snapshot = Snapshot()
     try:
+        # Not `take`: an interrupt after it returned and before `try` would find the gradients set aside for good.
+        snapshot._capture(modules, optimizers, **options)
         yield snapshot
     finally:
         try:
