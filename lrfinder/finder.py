@@ -86,6 +86,8 @@ class LRFinder:
         (True, True)
     """
 
+    _framework: tuple[Any, ...] = ()  # an integration's objects, whose attributes are captured like a module's
+
     def __init__(
         self,
         model: nn.Module,
@@ -261,7 +263,7 @@ class LRFinder:
     def _preserved(self, loader: Any, options: FindOptions) -> Any:
         loaders = [loader] if options.val_loader is None else [loader, options.val_loader]
         return preserved(
-            modules=[m for m in (self.model, *map(_module_behind, self._callables())) if m is not None],
+            modules=[m for m in (self.model, *map(_module_behind, self._callables()), *self._framework) if m is not None],
             optimizers=[self.optimizer],
             grad_scaler=self._grad_scaler,
             extra_state=self._extra_state,
