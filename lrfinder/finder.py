@@ -262,8 +262,9 @@ class LRFinder:
 
     def _preserved(self, loader: Any, options: FindOptions) -> Any:
         loaders = [loader] if options.val_loader is None else [loader, options.val_loader]
+        parts = (self.model, *map(_module_behind, self._callables()), *self._framework)
         return preserved(
-            modules=[m for m in (self.model, *map(_module_behind, self._callables()), *self._framework) if m is not None],
+            modules=[part for part in parts if part is not None],
             optimizers=[self.optimizer],
             grad_scaler=self._grad_scaler,
             extra_state=self._extra_state,
