@@ -45,7 +45,7 @@ def regions(tensors: Iterable[tuple[str, Tensor, bool]]) -> list[Region]:
 
     A tensor without gaps is seen as a row of integers, so that neither its dtype nor its strides matter and every bit
     counts. Tensors that overlap in one storage share a region; it is frozen if all of them are. A tensor with gaps
-    (a column of a larger one) or without memory of the usual kind is a region by itself, seen as it is.
+    (a column of a larger one) or without memory of the usual kind is a region by itself.
 
     Args:
         tensors: Name, tensor (plain: no wrapper, not sparse), and whether nobody is expected to write to it.
@@ -62,21 +62,37 @@ def regions(tensors: Iterable[tuple[str, Tensor, bool]]) -> list[Region]:
             found.append(Region(name, tensor, frozen=False, nbytes=0))
             continue
         storage = tensor.untyped_storage()
+        span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
         if storage.nbytes() == 0:
             continue
-        size, offset = tensor.element_size(), int(tensor.storage_offset())
-        span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
-        if span > tensor.numel():
-            found.append(Region(name, tensor, frozen, storage.nbytes()))
+        if span > tensor.numel() and not _meets_itself(tensor):
+            found.append(Region(name, _twin(tensor), frozen, storage.nbytes()))
             continue
-        start = offset * size
-        key = (tensor.device, storage.data_ptr())
-        by_storage.setdefault(key, (storage, []))[1].append(_Stretch(start, start + span * size, name, frozen))
+        start = int(tensor.storage_offset()) * tensor.element_size()
+        stretch = _Stretch(start, start + span * tensor.element_size(), name, frozen)
+        by_storage.setdefault((tensor.device, storage.data_ptr()), (storage, []))[1].append(stretch)
     for (device, _), (storage, stretches) in by_storage.items():
         for stretch in _merged(stretches):
             words = _words(storage, stretch.start, stretch.end, device)
             found.append(Region(stretch.name, words, stretch.frozen, storage.nbytes()))
     return found
+
+
+def _meets_itself(tensor: Tensor) -> bool:
+    """Return whether several elements may lie in one place, so that the tensor cannot be written to as it is."""
+    reach = 0
+    for stride, n in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if n > 1:
+            if stride <= reach:
+                return True
+            reach += (n - 1) * stride
+    return False
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    """Return a tensor of its own on the same memory: it may be written to where the tensor, for inference, may not."""
+    twin = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return twin.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
 def _merged(stretches: list[_Stretch]) -> list[_Stretch]:
@@ -95,10 +111,7 @@ def _merged(stretches: list[_Stretch]) -> list[_Stretch]:
 
 
 def _words(storage: torch.UntypedStorage, start: int, end: int, device: torch.device) -> Tensor:
-    """Return a stretch of a storage as the widest integers that fit.
-
-    The result is a tensor of its own on the same memory: writing through it is allowed for inference tensors too.
-    """
+    """Return a stretch of a storage as the widest integers that fit."""
     places = (storage.data_ptr() + start, start, end)
     dtype = next(dtype for dtype in _WORDS if all(place % dtype.itemsize == 0 for place in places))
     row = torch.empty(0, dtype=dtype, device=device)

@@ -435,9 +435,8 @@ def test_inference_buffers():
         buffer = torch.ones(3)
     model.register_buffer("statistics", buffer)
     before = bits(buffer)
-    with preserved([model]):
-        with torch.inference_mode():
-            buffer.add_(1)
+    with preserved([model]), torch.inference_mode():
+        buffer.add_(1)
     assert model.statistics is buffer
     assert bits(buffer) == before
 
@@ -481,9 +480,7 @@ def test_a_criterion_with_parameters_and_an_average():
         average.update_parameters(model)
         return losses
 
-    check(
-        model, train, optimizers=[optimizer], modules=[model, criterion], extra_state=[average], watched=average
-    )
+    check(model, train, optimizers=[optimizer], modules=[model, criterion], extra_state=[average], watched=average)
     assert average.n_averaged.item() == 0
 
 
@@ -520,6 +517,12 @@ def test_scripted_modules():
 
 # --- kinds of tensors
 
+
+def inference_column():
+    with torch.inference_mode():
+        return torch.randn(50, 3)[:, 1]
+
+
 KINDS = {
     "bf16": lambda: torch.randn(5).to(torch.bfloat16),
     "float8": lambda: torch.randn(5).to(torch.float8_e4m3fn),
@@ -533,6 +536,7 @@ KINDS = {
     "channels_last": lambda: torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
     "expanded": lambda: torch.randn(1, 3).expand(4, 3),
     "column": lambda: torch.randn(50, 3)[:, 1],
+    "inference_column": inference_column,
     "offset": lambda: torch.randn(11)[3:8],
     "from_numpy": lambda: torch.from_numpy(np.arange(5.0)),
     "odd_bytes": lambda: torch.randint(255, (13,), dtype=torch.uint8)[1:],
@@ -1035,6 +1039,9 @@ def test_an_interrupt_while_taking_leaves_the_gradients():
             os.kill(os.getpid(), signal.SIGINT)
             return {}
 
+        def load_state_dict(self, state):
+            assert state == {}
+
     model = mlp()
     model[0].bias.grad = grad = torch.ones(8)
     with pytest.raises(KeyboardInterrupt):
@@ -1087,6 +1094,7 @@ def test_a_fault_at_every_step_of_training():
         lambda: optimizer.register_step_pre_hook(fault),
         lambda: optimizer.register_step_post_hook(fault),
     ]
+
     def train(place):
         with preserved([model], [optimizer]):
             place()
@@ -1180,9 +1188,8 @@ def test_many_small_tensors_are_copied_in_few_operations():
     for parameter in model:
         parameter.grad = torch.ones(3, 3)
     optimizer.step()
-    with Count() as count:
-        with preserved([model], [optimizer]) as snapshot:
-            snapshot.rewind()
+    with Count() as count, preserved([model], [optimizer]) as snapshot:
+        snapshot.rewind()
     assert 0 < count.copies <= 6
 
 
