@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import warnings
 from datetime import timedelta
 from unittest import mock
@@ -9,10 +10,10 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 
-from lrfinder import ArgumentError, LRFinderWarning
+from lrfinder import LRFinderWarning
 from lrfinder.ddp import Reducers
 from lrfinder.progress import Progress
-from tests.distributed.setups import Setup
+from tests.distributed.setups import Setup, dataset
 from tests.fingerprint import Fingerprint, differences, process_state
 
 FAULTS = ("loader", "before the model", "forward", "loss", "optimizer", "on_step")
@@ -104,7 +105,7 @@ def result_fsdp():
 
 def result(kind):
     """Measure with a record of this rank's own losses beside it."""
-    own, points, bars = [], [], []
+    own, points = [], []
     setup = Setup(kind)
 
     def loss_fn(model, batch):
@@ -117,7 +118,6 @@ def result(kind):
         found = setup.find(
             finder=setup.finder(loss_fn=loss_fn), progress=True, end_lr=2e-4, on_step=lambda *point: points.append(point)
         )
-        bars.append(bar.call_args.kwargs["enabled"])
     return {
         "own": own,
         "points": points,
@@ -125,12 +125,12 @@ def result(kind):
         "lrs": found.lrs.tolist(),
         "warnings": list(found.warnings),
         "issued": sum(issubclass(each.category, LRFinderWarning) for each in caught),
-        "bars": bars[0],
+        "bar": bar.call_args.kwargs["enabled"],
         "stop_reason": found.stop_reason.value,
         "steps": found.steps,
         "seconds": found.seconds,
         "meta": {name: found.meta[name] for name in ("world_size", "batch_size", "accumulation_steps")},
-        "suggestion": found.suggestions and next(iter(found.suggestions.values())).lr,
+        "suggestions": {rule: each.lr for rule, each in found.suggestions.items()},
     }
 
 
@@ -218,18 +218,15 @@ def scaler(kind):
     grad_scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     seen = [0]
 
-    def loss_fn(model, batch):
-        loss = setup.criterion(model(batch[0]), batch[1])
+    def overflow(inputs):
         seen[0] += 1
-        return loss * 1e38 if dist.get_rank() == 1 and seen[0] in {1, 2, 6} else loss
+        if dist.get_rank() == 1 and seen[0] in {1, 2, 6}:
+            inputs.register_hook(lambda gradient: gradient * float("inf"))
+        return inputs
 
-    points = []
+    setup.net.fault = overflow
     with unchanged(setup, found):
-        result = setup.find(
-            finder=setup.finder(loss_fn=loss_fn, grad_scaler=grad_scaler),
-            num_iter=10,
-            on_step=lambda *point: points.append(point),
-        )
+        result = setup.find(finder=setup.finder(grad_scaler=grad_scaler), num_iter=10)
     return found | {"indices": result.curve.indices.tolist(), "steps": result.steps, "scale": grad_scaler.get_scale()}
 
 
@@ -351,32 +348,27 @@ def common_fault_fsdp():
     }
 
 
-def _fail_backward(setup, ranks, expect=Fault):
+def _fail_backward(setup, ranks):
     countdown = Countdown("backward", ranks)
-
-    def watched(inputs):
-        inputs.register_hook(countdown)
-        return inputs
-
-    setup.net.fault = watched
-    _expect(setup, expect)
+    setup.net.fault = lambda inputs: (inputs.register_hook(countdown), inputs)[1]
+    _expect_fault(setup, setup.finder())
 
 
-def _fail_forward(setup, ranks, expect=Fault):
-    setup.net.fault = Countdown("forward", ranks)
-    _expect(setup, expect)
+def _fail_forward(setup, ranks):
+    countdown = Countdown("forward", ranks)
+    setup.net.fault = lambda inputs: countdown(inputs)  # noqa: PLW0108 - the countdown is no state of the model
+    _expect_fault(setup, setup.finder())
 
 
 def _fail_loss(setup, ranks):
     countdown = Countdown("loss", ranks)
-    finder = setup.finder(loss_fn=lambda model, batch: countdown(setup.criterion(model(batch[0]), batch[1])))
-    _expect(setup, Fault, finder)
+    _expect_fault(setup, setup.finder(loss_fn=lambda m, b: countdown(setup.criterion(m(b[0]), b[1]))))
 
 
-def _expect(setup, kind, finder=None):
+def _expect_fault(setup, finder):
     try:
         setup.find(finder=finder)
-    except kind:
+    except Fault:
         pass
     else:
         raise AssertionError("find() did not raise")
@@ -386,17 +378,16 @@ def _expect(setup, kind, finder=None):
 
 def full_weights():
     """A forward pass without gradients leaves the root with full weights: find() starts from shards all the same."""
-    def evaluate(setup):
-        setup.model.eval()
-        with torch.no_grad():
-            setup.model(torch.ones(2, 24))
-        setup.model.train()
-
     found = {}
+    held_out = [dataset()[:8], dataset()[8:16]]
 
     def evaluate_and_find(setup):
-        evaluate(setup)
-        setup.find(val_loader=list(setup.loader)[:2])
+        setup.model.eval()
+        with torch.no_grad():
+            setup.model(held_out[0][0])
+        setup.net.calls -= 1
+        setup.model.train()
+        setup.find(val_loader=held_out)
         found["rows of this rank"] = sum(p._local_tensor.numel() for p in setup.model.parameters())
         found["rows in all"] = sum(p.numel() for p in setup.model.parameters())
 
@@ -404,18 +395,13 @@ def full_weights():
     return found
 
 
-@contextlib.contextmanager
-def own_group(index, seconds):
-    """Use a process group that may die: collectives of a group that has lost a rank end by its timeout."""
-    rank, size = dist.get_rank(), dist.get_world_size()
-    dist.destroy_process_group()
-    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
-    store = dist.FileStore(f"{os.environ['LRFINDER_TEST_FOLDER']}/store{index}", size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
-    try:
-        yield
-    finally:
+def own_group(name, seconds):
+    """Begin with a new process group, which may die: collectives that a rank does not come to end by its timeout."""
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if dist.is_initialized():
         dist.destroy_process_group()
+    store = dist.FileStore(f"{sys.argv[1]}/store {name}", size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
 
 
 def inside_collectives():
@@ -423,8 +409,8 @@ def inside_collectives():
     report = {}
     places = [("ddp", "backward"), ("fsdp", "forward"), ("fsdp", "backward"), ("ddp", "step")]
     for index, (kind, place) in enumerate(places):
-        with own_group(index, seconds=3):
-            report[f"{kind} {place}"] = inside(kind, place)
+        own_group(index, seconds=2)
+        report[f"{kind} {place}"] = inside(kind, place)
     return report
 
 
@@ -432,14 +418,12 @@ def inside(kind, place):
     found = {}
     setup = Setup(kind)
     setup.train(1)
-    if place == "step":
-        setup_call = lambda: setup.find(finder=setup.finder(step=_user_step(setup)))  # noqa: E731
-    else:
-        setup_call = setup.find
+    finder = setup.finder(step=_user_step(setup)) if place == "step" else setup.finder()
+    if place != "step":
         countdown = Countdown(place)
-        setup.net.fault = countdown if place == "forward" else lambda x: (x.register_hook(countdown), x)[1]
+        setup.net.fault = lambda x: countdown(x) if place == "forward" else (x.register_hook(countdown), x)[1]
     with unchanged(setup, found):
-        found["raised"] = outcome(setup_call)
+        found["raised"] = outcome(lambda: setup.find(finder=finder))
     return found
 
 
@@ -459,9 +443,14 @@ def _user_step(setup):
 
 def exit_inside():
     """Rank 1 fails inside of a collective and leaves: the others are released by its exit."""
+    own_group("of exit", seconds=20)
     return inside("ddp", "backward")
 
 
 def suggestion():
-    found = Setup(batch=16, size=1024).find(start_lr=None, end_lr=None, num_iter=60, total_steps=500)
-    return {"suggestion": found.suggestion.lr, "lrs": found.lrs.tolist(), "argument": ArgumentError.__name__}
+    """Two ranks see together what one process sees with twice the batch."""
+    batch = 32 // (dist.get_world_size() if dist.is_initialized() else 1)
+    kind = "ddp" if dist.is_initialized() else "single"
+    setup = Setup(kind, batch=batch, size=1024, plain=True)
+    found = setup.find(start_lr=None, end_lr=None, num_iter=60, total_steps=500)
+    return {"suggestion": found.suggestion.lr, "lrs": found.lrs.tolist(), "stop_reason": found.stop_reason.value}

@@ -13,13 +13,13 @@ CLASSES = 4
 
 
 class Block(nn.Module):
-    """A layer with weights, buffers and a random mask."""
+    """A layer with weights; unless it is plain, with buffers and a random mask as well."""
 
-    def __init__(self):
+    def __init__(self, plain):
         super().__init__()
         self.linear = nn.Linear(WIDTH, WIDTH)
-        self.norm = nn.BatchNorm1d(WIDTH)
-        self.dropout = nn.Dropout(0.1)
+        self.norm = nn.Identity() if plain else nn.BatchNorm1d(WIDTH)
+        self.dropout = nn.Dropout(0.0 if plain else 0.1)
 
     def forward(self, x):
         return x + self.dropout(torch.tanh(self.norm(self.linear(x))))
@@ -28,9 +28,9 @@ class Block(nn.Module):
 class Net(nn.Module):
     """Some blocks and a head; `fault(place)` is called on the way, for tests to raise from."""
 
-    def __init__(self, blocks=5):
+    def __init__(self, plain=False):
         super().__init__()
-        self.blocks = nn.ModuleList([Block() for _ in range(blocks)])
+        self.blocks = nn.ModuleList([Block(plain) for _ in range(5)])
         self.head = nn.Linear(WIDTH, CLASSES)
         self.calls = 0
         self.fault = None
@@ -52,25 +52,25 @@ def dataset(size=512):
 
 
 class Setup:
-    """Model, optimizer and loader; `kind` is plain, ddp, view (DDP with gradients as views of its buckets) or fsdp."""
+    """Model, optimizer and loader; `kind` is single, ddp, view (DDP with gradients as views of its buckets) or fsdp."""
 
-    def __init__(self, kind="ddp", batch=8, lr=0.05, seed=3, size=512, optimizer=torch.optim.SGD):
-        torch.manual_seed(seed)
-        self.net = Net()
+    def __init__(self, kind="ddp", batch=8, size=512, optimizer=torch.optim.SGD, plain=False):
+        torch.manual_seed(3)
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.net = Net(plain)
         self.model = wrap(self.net, kind)
         options = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
-        self.optimizer = optimizer(self.model.parameters(), lr=lr, **options)
+        self.optimizer = optimizer(self.model.parameters(), lr=0.05, **options)
         data = dataset(size)
-        self.sampler = None if kind == "plain" else DistributedSampler(data, shuffle=True, seed=5)
-        self.loader = DataLoader(data, batch_size=batch, sampler=self.sampler, shuffle=self.sampler is None)
+        self.sampler = DistributedSampler(data, world_size, rank, shuffle=True, seed=5)
+        self.loader = DataLoader(data, batch_size=batch, sampler=self.sampler)
         self.criterion = nn.CrossEntropyLoss()
-        torch.manual_seed(seed + (dist.get_rank() if dist.is_initialized() else 0))  # dropout differs between ranks
+        torch.manual_seed(4 + rank)  # dropout differs between ranks
 
     def train(self, steps, epoch=3):
         """Train as a user would; return the losses of this rank."""
         losses = []
-        if self.sampler is not None:
-            self.sampler.set_epoch(epoch)
+        self.sampler.set_epoch(epoch)
         for _, (inputs, targets) in zip(range(steps), self.loader, strict=False):
             self.optimizer.zero_grad()
             loss = self.criterion(self.model(inputs), targets)
@@ -97,7 +97,7 @@ class Setup:
 
 
 def wrap(net, kind):
-    if kind == "plain":
+    if kind == "single":
         return net
     if kind == "fsdp":
         from torch.distributed.fsdp import fully_shard

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
@@ -18,12 +19,15 @@ TIMEOUT = timedelta(seconds=20)
 def main(folder, names):
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
-    report = {}
+    report: dict = {"seconds": {}}
+    seconds = report["seconds"]
     try:
         dist.init_process_group("gloo", timeout=TIMEOUT)
         for name in names:
+            begin = time.perf_counter()
             report[name] = getattr(scenarios, name)()
-    except BaseException:
+            seconds[name] = round(time.perf_counter() - begin, 2)
+    except BaseException:  # noqa: BLE001 - it goes into the report
         report["crash"] = traceback.format_exc()
     finally:
         (Path(folder) / f"{rank}.json").write_text(json.dumps(report))

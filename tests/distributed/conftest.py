@@ -1,0 +1,32 @@
+"""One launch of all ranks serves all tests, which read its reports: to start a process takes longer than a scenario."""
+
+import pytest
+
+from tests.distributed.launch import launch
+
+SCENARIOS = {
+    2: (
+        "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "partial", "decisions", "epochs", "validation",
+        "scaler_ddp", "arguments", "suggestion", "common_fault_ddp", "clean_fsdp", "nothing_changed_fsdp",
+        "result_fsdp", "full_weights", "scaler_fsdp", "common_fault_fsdp", "inside_collectives", "exit_inside",
+    ),
+    4: (
+        "uncured", "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "common_fault_ddp", "clean_fsdp",
+        "common_fault_fsdp",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory):
+    """Return a function that gives the report of every rank, of two ranks or of four."""
+    known = {}
+
+    def of(world_size):
+        if world_size not in known:
+            known[world_size] = launch(SCENARIOS[world_size], world_size, tmp_path_factory.mktemp(f"ranks{world_size}"))
+        crashed = [report for report in known[world_size] if report["returncode"] or "crash" in report]
+        assert not crashed, "\n".join(f"{each['returncode']}: {each.get('crash')}\n{each['log']}" for each in crashed)
+        return known[world_size]
+
+    return of

@@ -1,0 +1,23 @@
+"""A rank fails inside of a collective: it restores alone and leaves, the others are released by its exit or in time."""
+
+import pytest
+
+
+def check(first, second, place):
+    assert second["raised"] == ["Fault", place]
+    assert first["raised"][0] == "RankError"
+    assert f"Rank 1: Fault: {place}" in first["raised"][1]
+    assert first["changed"] == second["changed"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [("ddp", "backward"), ("fsdp", "forward"), ("fsdp", "backward"), ("ddp", "step")]
+)
+def test_released_by_the_timeout(reports, kind, place):
+    first, second = (report["inside_collectives"][f"{kind} {place}"] for report in reports(2))
+    check(first, second, place)
+
+
+def test_released_by_the_exit(reports):
+    first, second = (report["exit_inside"] for report in reports(2))
+    check(first, second, "backward")
