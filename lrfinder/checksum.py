@@ -7,6 +7,7 @@ from lrfinder.memory import Region
 
 __all__ = ["Checksums", "checksum"]
 
+_CHUNK = 1 << 20  # words at a time: enough to keep a device busy, and temporary memory of a few times 8 MiB
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as a signed number: multiples of it are well spread
 _MIXING = ((30, -4658895280553007687), (27, -7723592293110705685))  # shifts and factors of splitmix64
 
@@ -83,8 +84,7 @@ def _row(words: Tensor) -> Tensor:
 
 
 def _chunk_size(words: Tensor) -> int:
-    """Return how many words to take at a time: on a CPU what its cache holds, else enough to keep the device busy."""
-    return min(words.numel(), 1 << 17 if words.device.type == "cpu" else 1 << 20)
+    return min(words.numel(), _CHUNK)
 
 
 def _chunked(words: Tensor, weights: Tensor, size: int) -> Tensor:
