@@ -209,8 +209,7 @@ class Sweep:
         self._skips_in_row = 0
         self._next = 0
         self._pending: deque[int] = deque()
-        self._indices: list[int] = []
-        self._losses: list[float] = []
+        self._points: list[tuple[int, float]] = []  # one list, so that an interrupt cannot find half a point
         self._stop_lr: float | None = None
         self._stop_reason: StopReason | None = None
 
@@ -222,12 +221,12 @@ class Sweep:
     @property
     def losses(self) -> Floats:
         """The losses of the points kept so far, shape (T,)."""
-        return np.array(self._losses, dtype=np.float64)
+        return np.array([loss for _, loss in self._points], dtype=np.float64)
 
     @property
     def indices(self) -> npt.NDArray[np.intp]:
         """The place of each kept point in the grid, shape (T,)."""
-        return np.array(self._indices, dtype=np.intp)
+        return np.array([index for index, _ in self._points], dtype=np.intp)
 
     @property
     def done(self) -> bool:
@@ -272,8 +271,7 @@ class Sweep:
             self._stop(StopReason.NONFINITE, index)
             return False
         self._skips_in_row = 0
-        self._indices.append(index)
-        self._losses.append(float(loss))
+        self._points.append((index, float(loss)))
         if self._watch is not None and self._watch.diverged(float(loss)):
             self._stop(StopReason.DIVERGED, index)
         self.finish()
@@ -285,7 +283,7 @@ class Sweep:
         if self._is_cut():
             return
         self._skips_in_row += 1
-        if self._indices and self._skips_in_row >= self._max_skips_in_row:
+        if self._points and self._skips_in_row >= self._max_skips_in_row:
             self._stop(StopReason.DIVERGED, index)
         self.finish()
 
