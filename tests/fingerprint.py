@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim import optimizer as optimizer_module
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 from tqdm import tqdm
 
@@ -82,6 +83,8 @@ class Fingerprint:
             self.values[f"{path}:items"] = sorted(str(self._key(item)) for item in value)
         elif isinstance(value, weakref.ref):
             self.values[f"{path}:to"] = id(value())
+        elif isinstance(value, LRScheduler):
+            self.values[f"{path}:value"] = repr(value.state_dict())
         elif isinstance(value, _BaseDataLoaderIter):
             for name in ("_num_yielded", "_base_seed", "_send_idx", "_rcvd_idx", "_tasks_outstanding", "_shutdown"):
                 self.values[f"{path}.{name}"] = repr(getattr(value, name, None))
@@ -114,7 +117,7 @@ class Fingerprint:
 
 def bits(tensor):
     """Return what distinguishes one tensor's value from another's: shape, dtype, and each bit."""
-    tensor = tensor.detach()
+    tensor = getattr(tensor, "_local_tensor", tensor).detach()  # of a DTensor, the shard
     if tensor.is_sparse:
         return ("sparse", tuple(tensor.shape), tensor.is_coalesced(), bits(tensor._indices()), bits(tensor._values()))
     data = tensor.cpu().contiguous().reshape(-1)
