@@ -1,30 +1,53 @@
-"""The default rule: which learning rate to train with, and why."""
+"""The default rule: which learning rate to train with, and why.
+
+Its form and constants were chosen on the benchmark in `tests/benchmarks`, leaving out the task that they are scored on.
+"""
+
+import math
+
+import numpy as np
 
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import NoSuggestionError
-from lrfinder.features import bottom, divergence_lr, falls
+from lrfinder.features import divergence_lr, fall, falls, noise, plateau, unit
 
 __all__ = ["choose"]
 
-BELOW_DIVERGENCE = 10**0.5
-"""Stay half a decade below divergence: a cliff often lies just above the best rate, being a little low costs little."""
+BELOW_VALLEY = 5.2
+"""The sweep passes the rates quickly: a training that stays near one wants less than the middle of the valley. A cliff
+often lies just above the best rate, and being a little low costs little."""
 
-BELOW_MINIMUM = 2.0
-"""The lowest loss of a sweep lies where the noise is about to win; stay this factor below it, too."""
+BELOW_DIVERGENCE = 5.7
+"""Where the valley is buried in noise, stay this factor below divergence."""
+
+BELOW_ALWAYS = 2.0
+"""Whatever the valley and the length of the training say, stay this factor below divergence."""
+
+CLEAR_VALLEY = 2.5
+"""A valley is clear when its depth exceeds so many standard deviations of a single loss."""
 
 ASSUMED_STEPS = 1_000
-"""The length of training that the margins hold for, and that is assumed where `total_steps` isn't given."""
+"""The length of training that the factors hold for, and that is assumed where `total_steps` isn't given."""
 
-HORIZON_POWER = 0.1
+HORIZON_POWER = 1 / 3
 """Longer trainings want smaller rates: the rate goes with the length T as T to the minus this."""
 
 
 def choose(curve: Curve, context: Context) -> tuple[float, str]:
-    """Choose the rate to train with: below divergence, below the lowest loss, and less for a longer training.
+    """Choose the rate to train with: below the middle of the curve's valley, and less for a longer training.
 
-        rate = min(divergence / sqrt(10), minimum / 2) * (1000 / T)^0.1
+    With the smoothed losses L_i at the rates r_i, the plateau L_0 of the first losses, the depth d of the fall:
 
-    Where the sweep never diverged, the largest rate tried stands for divergence: it is safe, and may be too small.
+        w_i = clip((L_0 - L_i) / d, 0, 1)^2
+        middle = exp(sum_i w_i log r_i / sum_i w_i)
+        rate = middle / 5.2 * (1000 / T)^(1/3)
+
+    The middle is steadier than the lowest point, whose place is noise. Where the depth is less than 2.5 standard
+    deviations of a single loss (a warm start; tiny batches; sparse gradients), the valley says nothing:
+
+        rate = divergence / 5.7 * (1000 / T)^(1/3)
+
+    Either is held below half of divergence.
 
     Args:
         curve: The measured sweep.
@@ -36,20 +59,29 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
     Raises:
         NoSuggestionError: If the loss neither fell nor rose clearly, so that the curve says nothing.
     """
-    divergence, learns = divergence_lr(curve, context), falls(curve)
-    if divergence is None and not learns:
+    divergence = divergence_lr(curve, context)
+    clear = fall(curve) > CLEAR_VALLEY * noise(curve)
+    if divergence is None and not falls(curve):
         raise NoSuggestionError(
             "auto: the loss neither fell nor rose clearly at any rate. Raise end_lr, or use larger batches or repeats."
         )
-    largest = float(curve.lrs[-1])
-    if divergence is None:
-        rate, reason = largest / BELOW_DIVERGENCE, f"half a decade below the largest rate {largest:.1e}, never diverged"
+    if clear or divergence is None:
+        middle = _middle_of_valley(curve)
+        rate, reason = middle / BELOW_VALLEY, f"a factor {BELOW_VALLEY} below the middle {middle:.1e} of the valley"
     else:
-        rate, reason = divergence / BELOW_DIVERGENCE, "half a decade below divergence"
-    lowest = float(curve.lrs[bottom(curve)])
-    if learns and lowest / BELOW_MINIMUM < rate:
-        rate, reason = lowest / BELOW_MINIMUM, f"half the rate {lowest:.1e} of the lowest loss"
-    return _for_horizon(rate, reason, context.total_steps)
+        rate = divergence / BELOW_DIVERGENCE
+        reason = f"a factor {BELOW_DIVERGENCE} below divergence, the fall being lost in noise"
+    rate, reason = _for_horizon(rate, reason, context.total_steps)
+    if divergence is not None and divergence / BELOW_ALWAYS < rate:
+        return divergence / BELOW_ALWAYS, f"a factor {BELOW_ALWAYS} below divergence, the most that is safe"
+    return rate, reason
+
+
+def _middle_of_valley(curve: Curve) -> float:
+    shares = np.clip((plateau(curve) - unit(curve)[1]) / fall(curve), 0.0, 1.0)
+    decades = np.log(curve.lrs)
+    weights = shares**2 * np.gradient(decades)  # rates need not be evenly spaced
+    return math.exp(float(np.average(decades, weights=weights)))
 
 
 def _for_horizon(rate: float, reason: str, total_steps: int | None) -> tuple[float, str]:
