@@ -4,7 +4,7 @@ import operator
 import types
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import is_dataclass
 from functools import partial
 from typing import Any
@@ -36,6 +36,9 @@ class Contents:
     The walk enters modules, optimizers, gradient scalers, dataclasses, namespaces and the attributes of tensors; dicts,
     lists, deques, sets, tuples and arrays. Any other object is kept by reference only.
 
+    Args:
+        leave: More that is kept by reference only, such as data sets, which may be long lists.
+
     Example:
         >>> from torch import nn
         >>> model = nn.Linear(2, 1)
@@ -48,13 +51,13 @@ class Contents:
         ([0.5], False)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave: Iterable[Any] = ()) -> None:
         """Begin with nothing."""
         self.tensors: list[tuple[str, Tensor]] = []
         self.generators: list[tuple[str, Any]] = []
         self.optimizers: list[Any] = []
         self.modules: list[nn.Module] = []
-        self._seen: dict[int, Any] = {}
+        self._seen: dict[int, Any] = {id(each): each for each in leave}
         self._names: dict[int, str] = {}
         self._kept: list[tuple[str, Callable[[], None]]] = []
 
@@ -65,7 +68,7 @@ class Contents:
             name: What messages call the object, such as the name of its class.
             root: The object; its own attributes are kept whatever its class.
         """
-        if not _is_walked(root) and hasattr(root, "__dict__") and id(root) not in self._seen:
+        if not _is_walked(root) and hasattr(root, "__dict__"):  # even if it was met on the way from another
             self._seen[id(root)] = root
             root = vars(root)
         pending = deque([(name, root)])

@@ -87,6 +87,7 @@ class LRFinder:
     """
 
     _framework: tuple[Any, ...] = ()  # an integration's objects, whose attributes are captured like a module's
+    _leave: tuple[Any, ...] = ()  # what these lead to and is not entered, such as data sets
 
     def __init__(
         self,
@@ -268,6 +269,7 @@ class LRFinder:
             optimizers=[self.optimizer],
             grad_scaler=self._grad_scaler,
             extra_state=self._extra_state,
+            leave=self._leave,
             last=[LoaderState(each) for each in loaders],
             devices=[self._find_device()],
             snapshot_device=self._snapshot_device,

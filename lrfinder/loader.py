@@ -173,7 +173,7 @@ def clone(loader: Any) -> Any:
     Returns:
         A shallow copy without a live iterator; the same object where there is none to protect.
     """
-    if isinstance(loader, DataLoader):
+    if issubclass(type(loader), DataLoader):  # Accelerate's wrapper says that it is one, but holds one
         twin = copy.copy(loader)
         # With persistent workers iter() would return, and reset, the user's live iterator.
         twin._iterator = None

@@ -51,6 +51,7 @@ class Snapshot:
         *,
         grad_scaler: Any = None,
         extra_state: Iterable[Any] = (),
+        leave: Iterable[Any] = (),
         first: Iterable[Capture] = (),
         last: Iterable[Capture] = (),
         devices: Iterable[torch.device | str] = (),
@@ -69,6 +70,7 @@ class Snapshot:
             grad_scaler: A ``torch.amp.GradScaler``, or None.
             extra_state: More that training changes: modules, optimizers and scalers are kept whole, generators by
                 their state, anything else by its ``state_dict``.
+            leave: What attributes lead to and is not entered, such as data sets.
             first: Captures made before this call, restored before the random streams.
             last: Captures made before this call, restored after everything else.
             devices: Accelerators in use beside those of the tensors found; their random streams are kept.
@@ -98,6 +100,7 @@ class Snapshot:
             optimizers,
             grad_scaler=grad_scaler,
             extra_state=extra_state,
+            leave=leave,
             first=first,
             last=last,
             devices=devices,
@@ -148,6 +151,7 @@ class Snapshot:
         *,
         grad_scaler: Any = None,
         extra_state: Iterable[Any] = (),
+        leave: Iterable[Any] = (),
         first: Iterable[Capture] = (),
         last: Iterable[Capture] = (),
         devices: Iterable[torch.device | str] = (),
@@ -155,6 +159,7 @@ class Snapshot:
         snapshot_frozen: bool = True,
     ) -> None:
         self._first, self._last = tuple(first), tuple(last)
+        self._contents = Contents(leave)
         device = None if snapshot_device is None else _device(snapshot_device)
         self._states = []
         try:
@@ -178,7 +183,6 @@ class Snapshot:
             _check_extra(extra)
         roots = [root for root in [*modules, *extras] if isinstance(root, nn.Module)]
         reshard(module for root in roots for module in root.modules())
-        self._contents = Contents()
         for root in [*modules, *optimizers, *([] if grad_scaler is None else [grad_scaler])]:
             self._contents.add(type(root).__name__, root)
         self._foreign = []

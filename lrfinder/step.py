@@ -182,6 +182,7 @@ class TrainingStep:
         # Held from the start: after a fault in the middle of a step FSDP2 would enumerate other parameters.
         self._parameters = [p for p in batch_loss.model.parameters() if p.requires_grad]
         self._closure = needs_closure(optimizer)
+        self._clip_grad_norm: Callable[..., Any] = nn.utils.clip_grad_norm_
 
     def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
         """Take one optimizer step.
@@ -197,33 +198,46 @@ class TrainingStep:
             return self._step_with_closure(batches)
         self._optimizer.zero_grad()
         loss = self._accumulate(batches)
+        self._update()
+        return loss
+
+    def _accumulate(self, batches: Sequence[Any]) -> Tensor:
+        total: Tensor | None = None
+        for index, batch in enumerate(batches):
+            with self._around(last=index == len(batches) - 1):
+                share = self._forward_backward(batch, len(batches))
+            total = share if total is None else total + share
+        assert total is not None  # accumulation_steps >= 1
+        return total
+
+    def _around(self, *, last: bool) -> AbstractContextManager[Any]:  # noqa: ARG002 - for integrations
+        """Return what a framework does around a micro-batch: before the last, it may keep gradients to its rank."""
+        return nullcontext()
+
+    def _forward_backward(self, batch: Any, count: int) -> Tensor:
+        loss = self._batch_loss(batch)
+        if not loss.requires_grad:
+            raise ArgumentError(
+                "The loss must depend on trainable parameters, got a loss without a gradient; "
+                "it was detached, computed under torch.no_grad(), or turned into a number on the way."
+            )
+        # A copy: a model may return a parameter, or a buffer that its next call overwrites.
+        share = loss.detach() / count if count > 1 else loss.detach().clone()
+        if self._ranks is None:
+            self._propagate(loss, count)
+        else:
+            self._ranks.before_backward()
+            self._propagate(loss, count)
+            self._ranks.after_backward()
+        return share
+
+    def _update(self) -> None:
+        """Clip and step; where a framework has its own way, its integration has it here."""
         if self._scaler is None:
             self._clip()
             self._optimizer.step()
         else:
             self._step_scaled(self._scaler)
-        return loss
-
-    def _accumulate(self, batches: Sequence[Any]) -> Tensor:
-        total: Tensor | None = None
-        for batch in batches:
-            loss = self._batch_loss(batch)
-            if not loss.requires_grad:
-                raise ArgumentError(
-                    "The loss must depend on trainable parameters, got a loss without a gradient; "
-                    "it was detached, computed under torch.no_grad(), or turned into a number on the way."
-                )
-            # A copy: a model may return a parameter, or a buffer that its next call overwrites.
-            share = loss.detach() / len(batches) if len(batches) > 1 else loss.detach().clone()
-            total = share if total is None else total + share
-            if self._ranks is None:
-                self._propagate(loss, len(batches))
-            else:
-                self._ranks.before_backward()
-                self._propagate(loss, len(batches))
-                self._ranks.after_backward()
-        assert total is not None  # accumulation_steps >= 1
-        return total
 
     def _propagate(self, loss: Tensor, count: int) -> None:
         if self._backward is None and count > 1:
@@ -243,7 +257,7 @@ class TrainingStep:
                 f"LRFinder(max_grad_norm={self._max_grad_norm}) cannot clip sparse gradients, which torch has no norm "
                 "for; use Embedding(sparse=False), or leave max_grad_norm out."
             )
-        nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        self._clip_grad_norm(self._parameters, self._max_grad_norm)
 
     def _step_scaled(self, scaler: torch.amp.GradScaler) -> None:
         if self._max_grad_norm is not None:

@@ -1,0 +1,175 @@
+"""Accelerate: a finder for what `Accelerator.prepare` returned."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+
+from lrfinder.checks import inner_optimizer
+from lrfinder.distributed import Ranks
+from lrfinder.errors import ArgumentError
+from lrfinder.finder import LRFinder
+from lrfinder.step import BatchLoss, TrainingStep, needs_closure
+
+__all__ = ["captured", "check_strategy", "finder_for"]
+
+_UNSUPPORTED = {DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM, DistributedType.XLA}
+_GIVEN_BY_THE_ACCELERATOR = ("accumulation_steps", "backward", "device", "grad_scaler", "step")
+
+
+def captured(accelerator: Accelerator) -> tuple[Any, ...]:
+    """Return the objects of Accelerate's that training changes: the one list of what is captured and put back.
+
+    Args:
+        accelerator: The one of the training.
+
+    Returns:
+        The accelerator: what it has prepared, its count of steps, the scaler. The state that it shares with its
+        loaders and optimizers: which loader is read, whether gradients are synchronised.
+    """
+    return accelerator, accelerator.gradient_state
+
+
+def finder_for(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Any,
+    criterion: Callable[[Any, Any], Tensor] | None = None,
+    **options: Any,
+) -> LRFinder:
+    """Return a finder that trains as a loop with this accelerator does.
+
+    Backward passes go through `accelerator.backward`, accumulation is as in `accelerator.accumulate`, clipping as in
+    `accelerator.clip_grad_norm_`; precision is what the model was prepared with, and a step that the scaler skips is a
+    gap in the curve. `find` then takes the prepared loader, and leaves nothing behind in it or in the accelerator.
+
+    Args:
+        accelerator: The accelerator of the training.
+        model: The model, as `accelerator.prepare` returned it.
+        optimizer: The optimizer, as `accelerator.prepare` returned it.
+        criterion: As for `LRFinder`.
+        **options: Further arguments of `LRFinder`: `loss_fn`, `max_grad_norm`, `autocast` and `extra_state` among
+            them. What the accelerator decides (accumulation, backward, device, scaler) is not among them.
+
+    Returns:
+        The finder; call its `find(loader, ...)`, on every process.
+
+    Raises:
+        ArgumentError: Something was not prepared, the accelerator's strategy is not supported, or an option is the
+            accelerator's to decide.
+
+    Example:
+        >>> import torch
+        >>> accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+        >>> model = torch.nn.Linear(4, 1)
+        >>> data = torch.utils.data.TensorDataset(*(lambda x: (x, x.sum(1, keepdim=True)))(torch.randn(64, 4)))
+        >>> model, optimizer, loader = accelerator.prepare(
+        ...     model, torch.optim.SGD(model.parameters(), lr=0.1), torch.utils.data.DataLoader(data, batch_size=8)
+        ... )
+        >>> finder = finder_for(accelerator, model, optimizer, torch.nn.MSELoss())
+        >>> result = finder.find(loader, start_lr=1e-4, end_lr=10.0, num_iter=40, progress=False)
+        >>> 0.01 < result.suggestion.lr < 1.0, accelerator.gradient_state.active_dataloader is None
+        (True, True)
+    """
+    if not isinstance(accelerator, Accelerator):
+        raise ArgumentError(f"finder_for(accelerator=...) must be an Accelerator, got {type(accelerator).__name__}.")
+    check_strategy(accelerator, "finder_for")
+    for name, each, prepared in (
+        ("model", model, getattr(model, "_is_accelerate_prepared", False)),
+        ("optimizer", optimizer, isinstance(optimizer, AcceleratedOptimizer)),
+    ):
+        if not prepared:
+            raise ArgumentError(
+                f"finder_for({name}=...) must be what accelerator.prepare(...) returned, got a {type(each).__name__} "
+                "that is not prepared; call it after prepare."
+            )
+    for name in _GIVEN_BY_THE_ACCELERATOR:
+        if name in options:
+            raise ArgumentError(
+                f"finder_for({name}=...) is the accelerator's to decide, got {options[name]!r}; leave it out, or use "
+                "LRFinder itself."
+            )
+    return _AcceleratedFinder(accelerator, model, optimizer, criterion, **options)
+
+
+def check_strategy(accelerator: Accelerator, caller: str) -> None:
+    """Insist on a strategy under which parameters can be captured and put back.
+
+    Args:
+        accelerator: The accelerator of the training.
+        caller: The function that was called, for the message.
+
+    Raises:
+        ArgumentError: The strategy is DeepSpeed, FSDP, Megatron-LM or XLA.
+    """
+    if accelerator.distributed_type in _UNSUPPORTED:
+        raise ArgumentError(
+            f"{caller} works on one device and with DistributedDataParallel, got an accelerator for "
+            f"{accelerator.distributed_type.value}, which keeps parameters and optimizer state in places of its own; "
+            "run the range test without it, on a smaller model or batch if need be."
+        )
+
+
+class _AcceleratedFinder(LRFinder):
+    """A finder whose steps go through an accelerator."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: AcceleratedOptimizer,
+        criterion: Callable[[Any, Any], Tensor] | None,
+        **options: Any,
+    ) -> None:
+        self._accelerator = accelerator
+        self._framework = captured(accelerator)
+        super().__init__(
+            model,
+            optimizer,
+            criterion,
+            accumulation_steps=accelerator.gradient_accumulation_steps,
+            backward=accelerator.backward,
+            **options,
+        )
+
+    def _training_step(self, batch_loss: BatchLoss, ranks: Ranks | None) -> "_AcceleratedStep":
+        return _AcceleratedStep(
+            self._accelerator,
+            batch_loss,
+            self.optimizer,
+            accumulation_steps=self._accumulation_steps,
+            max_grad_norm=self._max_grad_norm,
+            backward=self._backward,
+            ranks=ranks,
+        )
+
+
+class _AcceleratedStep(TrainingStep):
+    """A step as in a loop over `with accelerator.accumulate(model):`."""
+
+    def __init__(self, accelerator: Accelerator, batch_loss: BatchLoss, optimizer: Any, **options: Any) -> None:
+        super().__init__(batch_loss, optimizer, **options)
+        self._accelerator = accelerator
+        self._accelerated = optimizer
+        self._clip_grad_norm = accelerator.clip_grad_norm_  # unscales first
+        self._closure = needs_closure(inner_optimizer(optimizer))
+
+    def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
+        self._accelerator.sync_gradients = True  # the optimizer does nothing without: it would keep old gradients
+        return super().__call__(micro_batches)
+
+    def _around(self, *, last: bool) -> AbstractContextManager[Any]:
+        self._accelerator.sync_gradients = last
+        if last or self._accelerator.gradient_state.plugin_kwargs.get("sync_each_batch", False):
+            return nullcontext()
+        return self._accelerator.no_sync(self._batch_loss.model)  # type: ignore[no-any-return]  # it has no types
+
+    def _update(self) -> None:
+        super()._update()
+        self.skipped = self._accelerated.step_was_skipped
+        if self._ranks is not None:
+            self.skipped = self._ranks.any_skipped(self.skipped)
