@@ -8,7 +8,8 @@ SCENARIOS = {
     2: (
         "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "partial", "decisions", "epochs", "validation",
         "scaler_ddp", "arguments", "suggestion", "common_fault_ddp", "clean_fsdp", "nothing_changed_fsdp",
-        "result_fsdp", "full_weights", "scaler_fsdp", "common_fault_fsdp", "inside_collectives", "exit_inside",
+        "result_fsdp", "full_weights", "scaler_fsdp", "common_fault_fsdp", "interrupted",
+        "inside_collectives", "missing_rank", "exit_inside",
     ),
     4: (
         "uncured", "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "common_fault_ddp", "clean_fsdp",

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import warnings
 from datetime import timedelta
@@ -10,7 +11,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 
-from lrfinder import LRFinderWarning
+from lrfinder import LRFinderWarning, RankError, Snapshot
 from lrfinder.ddp import Reducers
 from lrfinder.progress import Progress
 from tests.distributed.setups import Setup, dataset
@@ -44,7 +45,7 @@ def outcome(call):
     """Return the type and the message of what `call` raises, or nothing."""
     try:
         call()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it goes into the report
         return [type(error).__name__, str(error)]
     return None
 
@@ -62,7 +63,8 @@ def same_training(kind, before=0, after=4, test=None):
 
 
 def clean_ddp():
-    return {f"{kind} after {before} steps": same_training(kind, before) for kind in ("ddp", "view") for before in (0, 1, 3)}
+    cases = [("ddp", 0), ("ddp", 1), ("ddp", 3), ("view", 0), ("view", 3), ("hook", 0)]
+    return {f"{kind} after {before} steps": same_training(kind, before) for kind, before in cases}
 
 
 def clean_fsdp():
@@ -115,9 +117,8 @@ def result(kind):
 
     with warnings.catch_warnings(record=True) as caught, mock.patch("lrfinder.finder.Progress", wraps=Progress) as bar:
         warnings.simplefilter("always", LRFinderWarning)
-        found = setup.find(
-            finder=setup.finder(loss_fn=loss_fn), progress=True, end_lr=2e-4, on_step=lambda *point: points.append(point)
-        )
+        finder = setup.finder(loss_fn=loss_fn)
+        found = setup.find(finder=finder, progress=True, end_lr=2e-4, on_step=lambda *point: points.append(point))
     return {
         "own": own,
         "points": points,
@@ -198,8 +199,9 @@ def validation():
             raise Fault("not this one")
         return loss_fn(model, batch)
 
+    finder = setup.finder(loss_fn=fails_on_held_out)
     with unchanged(setup, found):
-        found["fault"] = outcome(lambda: setup.find(finder=setup.finder(loss_fn=fails_on_held_out), val_loader=held_out))
+        found["fault"] = outcome(lambda: setup.find(finder=finder, val_loader=held_out))
     return found | {"own": own[: 3 * 6], "losses": result.losses.tolist()}
 
 
@@ -343,8 +345,7 @@ def common_fault_fsdp():
         f"{where.__name__} after {before} steps": same_training(
             "fsdp", before, test=lambda setup, where=where: where(setup, everyone)
         )
-        for where in (_fail_forward, _fail_backward, _fail_loss)
-        for before in (0, 2)
+        for where, before in ((_fail_forward, 2), (_fail_backward, 0), (_fail_backward, 2), (_fail_loss, 0))
     }
 
 
@@ -388,8 +389,11 @@ def full_weights():
         setup.net.calls -= 1
         setup.model.train()
         setup.find(val_loader=held_out)
-        found["rows of this rank"] = sum(p._local_tensor.numel() for p in setup.model.parameters())
-        found["rows in all"] = sum(p.numel() for p in setup.model.parameters())
+        found["held"] = sum(p._local_tensor.numel() for p in setup.model.parameters())
+        found["in all"] = sum(p.numel() for p in setup.model.parameters())
+        with mock.patch("lrfinder.snapshot.RandomStreams"):
+            copies = Snapshot.take([setup.net.blocks[0].linear])._copies
+        found["bytes copied"] = sum(each.nbytes for each in copies)
 
     found["same training"] = same_training("fsdp", 1, test=evaluate_and_find)
     return found
@@ -402,6 +406,8 @@ def own_group(name, seconds):
         dist.destroy_process_group()
     store = dist.FileStore(f"{sys.argv[1]}/store {name}", size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
+    dist.barrier()  # connections are made by the first collective
+    return store
 
 
 def inside_collectives():
@@ -439,6 +445,38 @@ def _user_step(setup):
         return loss.detach()
 
     return step
+
+
+def missing_rank():
+    """Only rank 0 calls find."""
+    store = own_group("of one", seconds=2)
+    if dist.get_rank() == 1:
+        store.wait(["done"], timedelta(seconds=20))
+        return None
+    found = outcome(Setup("single").find)
+    store.set("done", "")
+    return found
+
+
+def interrupted():
+    """Ctrl-C arrives at one rank, in the middle of a step."""
+    found = {}
+    setup = Setup()
+    if dist.get_rank() == 1:
+        hook = setup.net.register_forward_hook(_interrupt)
+    with unchanged(setup, found):
+        try:
+            setup.find()
+        except (KeyboardInterrupt, RankError) as error:
+            found["raised"] = [type(error).__name__, str(error)]
+    if dist.get_rank() == 1:
+        hook.remove()
+    return found | {"works again": len(setup.find().lrs)}
+
+
+def _interrupt(module, inputs, output):
+    if module.calls == 3:
+        signal.raise_signal(signal.SIGINT)
 
 
 def exit_inside():

@@ -52,7 +52,9 @@ def dataset(size=512):
 
 
 class Setup:
-    """Model, optimizer and loader; `kind` is single, ddp, view (DDP with gradients as views of its buckets) or fsdp."""
+    """Model, optimizer and loader; `kind` is single, ddp, view (with gradients as views of its
+    buckets), hook (with one that compresses them) or fsdp.
+    """
 
     def __init__(self, kind="ddp", batch=8, size=512, optimizer=torch.optim.SGD, plain=False):
         torch.manual_seed(3)
@@ -106,4 +108,9 @@ def wrap(net, kind):
             fully_shard(block)
         return fully_shard(net)
     # Small buckets, so that there are several, and that they change when they are rebuilt.
-    return DistributedDataParallel(net, bucket_cap_mb=0.004, gradient_as_bucket_view=kind == "view")
+    model = DistributedDataParallel(net, bucket_cap_mb=0.004, gradient_as_bucket_view=kind == "view")
+    if kind == "hook":
+        from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+        model.register_comm_hook(None, default_hooks.fp16_compress_hook)
+    return model

@@ -143,3 +143,12 @@ def test_two_ranks_suggest_what_one_process_does_with_twice_the_batch(reports):
     for report in reports(2):
         assert abs(np.log(report["suggestion"]["suggestion"] / alone["suggestion"])) <= 2 * grid_step
         assert report["suggestion"]["stop_reason"] == alone["stop_reason"]
+
+
+def test_an_interrupt_at_one_rank(reports):
+    first, second = (report["interrupted"] for report in reports(2))
+    assert second["raised"] == ["KeyboardInterrupt", ""]
+    assert first["raised"][0] == "RankError"
+    assert "Rank 1: KeyboardInterrupt" in first["raised"][1]
+    assert first["changed"] == second["changed"] == []
+    assert first["works again"] == second["works again"] == 8

@@ -1,4 +1,4 @@
-"""A rank fails inside of a collective: it restores alone and leaves, the others are released by its exit or in time."""
+"""A rank fails inside of a collective, or is not there: it restores alone, its exit or the timeout frees the others."""
 
 import pytest
 
@@ -21,3 +21,9 @@ def test_released_by_the_timeout(reports, kind, place):
 def test_released_by_the_exit(reports):
     first, second = (report["exit_inside"] for report in reports(2))
     check(first, second, "backward")
+
+
+def test_a_rank_that_does_not_call_find(reports):
+    kind, message = reports(2)[0]["missing_rank"]
+    assert kind == "RankError"
+    assert "LRFinder.find() must be called on each of the 2 ranks" in message
