@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lrfinder.curve import Curve
+from lrfinder.curve import Context, Curve
 from lrfinder.errors import ArgumentError
 from lrfinder.suggest import Suggestion
 from lrfinder.sweep import StopReason
 
-__all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_curve", "read_json", "read_suggestion", "write_json"]
+__all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_fields", "write_json"]
 
 SCHEMA = 1
 """Version of the JSON that `RangeTestResult.save` writes."""
@@ -38,26 +38,6 @@ def plain_curve(curve: Curve) -> dict[str, Any]:
     }
 
 
-def read_curve(data: Mapping[str, Any]) -> Curve:
-    """Return the curve that `plain_curve` wrote.
-
-    Args:
-        data: Its fields by name; others may stand beside them.
-
-    Returns:
-        An equal curve.
-    """
-    reason = data["stop_reason"]
-    return Curve(
-        lrs=np.array(data["lrs"], dtype=float),
-        losses=np.array(data["losses"], dtype=float),
-        smoothed=np.array(data["smoothed"], dtype=float),
-        indices=np.array(data["indices"], dtype=int),
-        stop_reason=None if reason is None else StopReason(reason),
-        stop_lr=data["stop_lr"],
-    )
-
-
 def plain_suggestion(found: Suggestion) -> dict[str, Any]:
     """Return a suggestion as a dictionary.
 
@@ -68,19 +48,6 @@ def plain_suggestion(found: Suggestion) -> dict[str, Any]:
         Its fields by name.
     """
     return {**asdict(found), "spread": None if found.spread is None else list(found.spread)}
-
-
-def read_suggestion(data: Mapping[str, Any]) -> Suggestion:
-    """Return the suggestion that `plain_suggestion` wrote.
-
-    Args:
-        data: Its fields by name.
-
-    Returns:
-        An equal suggestion.
-    """
-    spread = data["spread"]
-    return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
@@ -94,18 +61,63 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a file of this schema.
+def read_fields(path: str | Path) -> tuple[dict[str, Any], dict[str, Suggestion]]:
+    """Read a file that `RangeTestResult.save` wrote.
 
     Args:
         path: The file.
 
     Returns:
-        What it holds.
+        The fields of the result, and its suggestions by rule.
 
     Raises:
-        ArgumentError: It is no JSON, or of another schema.
+        ArgumentError: It is no JSON, of another schema, or incomplete.
     """
+    data = _read_json(path)
+    try:
+        suggestions = {rule: _suggestion(found) for rule, found in data["suggestions"].items()}
+        return _fields(data, suggestions), suggestions
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"RangeTestResult.load(path={str(path)!r}) must name a file that RangeTestResult.save wrote, got one "
+            f"that lacks something or was changed ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _fields(data: Mapping[str, Any], suggestions: Mapping[str, Suggestion]) -> dict[str, Any]:
+    return {
+        "curve": _curve(data),
+        "context": Context(**data["context"]),
+        "rule": data["rule"],
+        "group_ratios": tuple(data["group_ratios"]),
+        "steps": data["steps"],
+        "seconds": data["seconds"],
+        "warnings": tuple(data["warnings"]),
+        "spreads": {rule: (low, high) for rule, (low, high) in data["spreads"].items()},
+        "probes": tuple((lr, float("inf") if score is None else score) for lr, score in data["probes"]),
+        "refined": suggestions.get("refine"),
+        "meta": data["meta"],
+    }
+
+
+def _curve(data: Mapping[str, Any]) -> Curve:
+    reason = data["stop_reason"]
+    return Curve(
+        lrs=np.array(data["lrs"], dtype=float),
+        losses=np.array(data["losses"], dtype=float),
+        smoothed=np.array(data["smoothed"], dtype=float),
+        indices=np.array(data["indices"], dtype=int),
+        stop_reason=None if reason is None else StopReason(reason),
+        stop_lr=data["stop_lr"],
+    )
+
+
+def _suggestion(data: Mapping[str, Any]) -> Suggestion:
+    spread = data["spread"]
+    return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
+
+
+def _read_json(path: str | Path) -> dict[str, Any]:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:  # no text, or no JSON

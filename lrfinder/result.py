@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrfinder.archive import SCHEMA, plain_curve, plain_suggestion, read_curve, read_json, read_suggestion, write_json
+from lrfinder.archive import SCHEMA, plain_curve, plain_suggestion, read_fields, write_json
 from lrfinder.checks import check_positive
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
@@ -53,12 +53,8 @@ class RangeTestResult:
         >>> model = torch.nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(4, 32, 2)]
-        >>> finder = LRFinder(model, optimizer, torch.nn.MSELoss())
-        >>> result = finder.find(batches, start_lr=1e-4, end_lr=100, num_iter=60, total_steps=500, progress=False)
-        >>> result.stop_reason
-        <StopReason.DIVERGED: 'diverged'>
-        >>> scheduler = result.scheduler("one_cycle", optimizer)
-        >>> scheduler.total_steps
+        >>> result = LRFinder(model, optimizer, torch.nn.MSELoss()).find(batches, total_steps=500, progress=False)
+        >>> result.scheduler("one_cycle", optimizer).total_steps
         500
     """
 
@@ -257,7 +253,7 @@ class RangeTestResult:
 
     @property
     def _probe_arrays(self) -> "tuple[Floats, Floats] | tuple[()]":
-        return (np.array([lr for lr, _ in self.probes]), np.array([s for _, s in self.probes])) if self.probes else ()
+        return (np.array(self.probes)[:, 0], np.array(self.probes)[:, 1]) if self.probes else ()
 
     def issue_warnings(self, stacklevel: int = 2) -> None:
         """Issue each of `warnings` once, as an `LRFinderWarning`.
@@ -348,32 +344,9 @@ class RangeTestResult:
 
         Raises:
             ArgumentError: The file holds something else, or a schema that this version does not read.
-        """
-        data = read_json(path)
-        try:
-            return cls._from_dict(data)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ArgumentError(
-                f"RangeTestResult.load(path={str(path)!r}) must name a file that RangeTestResult.save wrote, got one "
-                f"that lacks something or was changed ({type(error).__name__}: {error})."
-            ) from error
-
-    @classmethod
-    def _from_dict(cls, data: Mapping[str, Any]) -> "RangeTestResult":
-        suggestions = {rule: read_suggestion(found) for rule, found in data["suggestions"].items()}
-        result = cls(
-            curve=read_curve(data),
-            context=Context(**data["context"]),
-            rule=data["rule"],
-            group_ratios=tuple(data["group_ratios"]),
-            steps=data["steps"],
-            seconds=data["seconds"],
-            warnings=tuple(data["warnings"]),
-            spreads={rule: (low, high) for rule, (low, high) in data["spreads"].items()},
-            probes=tuple((lr, float("inf") if score is None else score) for lr, score in data["probes"]),
-            refined=suggestions.get("refine"),
-            meta=data["meta"],
-        )
+        """  # noqa: DOC502 - raised by read_fields
+        fields, suggestions = read_fields(path)
+        result = cls(**fields)
         # As they were when they were printed, whatever a later version's rules would say.
         result.__dict__["suggestions"] = suggestions
         return result

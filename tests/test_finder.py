@@ -778,6 +778,7 @@ def lazy():
 
 
 MODEL = net()
+SCALER = torch.amp.GradScaler("cpu")
 HEAD = nn.Sequential(net().requires_grad_(False), nn.Linear(2, 2))
 BAD_SETUPS = {
     "no module": ((lambda x: x, adam(MODEL)), {}, r"LRFinder\(model=...\) must be a torch.nn.Module, got function"),
@@ -800,7 +801,7 @@ BAD_SETUPS = {
     "criterion and step": ((MODEL, adam(MODEL), CE), {"step": unit}, r"one of .*, got criterion and step"),
     "all three": ((MODEL, adam(MODEL), CE), {"step": unit, "loss_fn": unit}, r"got criterion and loss_fn and step"),
     "step, autocast": ((MODEL, adam(MODEL)), {"step": unit, "autocast": torch.bfloat16}, r"so autocast would have no"),
-    "step, scaler": ((MODEL, adam(MODEL)), {"step": unit, "grad_scaler": torch.amp.GradScaler("cpu")}, r"so grad_scaler"),
+    "step, scaler": ((MODEL, adam(MODEL)), {"step": unit, "grad_scaler": SCALER}, r"so grad_scaler"),
     "step, accumulation": ((MODEL, adam(MODEL)), {"step": unit, "accumulation_steps": 2}, r"so accumulation_steps"),
     "step, clipping": ((MODEL, adam(MODEL)), {"step": unit, "max_grad_norm": 1.0}, r"so max_grad_norm would have no"),
     "step, backward": ((MODEL, adam(MODEL)), {"step": unit, "backward": unit}, r"got step and backward; do it inside"),
