@@ -1,0 +1,395 @@
+"""Lightning: a range test with the trainer's own step, before a fit or in the middle of one.
+
+Nothing of Lightning's is done again here: a point of the curve is one turn of its own training loop, hooks, precision,
+accumulation and clipping included, and the sweep is `LRFinder.find`. It needs the package `lightning`; objects of the
+separate package `pytorch_lightning` are refused, as their classes are others.
+"""
+
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from math import isclose, isfinite
+from operator import attrgetter
+from typing import Any
+from warnings import warn
+
+import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.utilities.exceptions import _TunerExitException
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
+
+from lrfinder.errors import ArgumentError, LRFinderWarning
+from lrfinder.integrations.lightning_rates import (
+    adopt,
+    attribute_of,
+    needed_value,
+    selected,
+    set_attribute,
+    top_rate,
+)
+from lrfinder.integrations.lightning_step import LightningFinder, make_quiet, train_batches
+from lrfinder.loader import LoaderState
+from lrfinder.result import RangeTestResult
+from lrfinder.snapshot import preserved
+
+__all__ = ["CAPTURED", "LearningRateFinder", "find_lr"]
+
+CAPTURED = {
+    "": "the trainer: callbacks, loggers, profiler, limits, should_stop, state",
+    "strategy": "optimizers, schedulers, the wrapped model",
+    "precision_plugin": "the gradient scaler",
+    "fit_loop": "epoch counters, the data's source and iterator",
+    "fit_loop.epoch_loop": "batch and scheduler counters, logged results",
+    "fit_loop.epoch_loop.automatic_optimization": "global_step",
+    "fit_loop.epoch_loop.manual_optimization": "global_step under manual optimization",
+    "fit_loop.epoch_loop.val_loop": "validation's counters and source",
+    "_logger_connector": "metrics for callbacks, loggers and the progress bar",
+    "_data_connector": "where data comes from",
+    "_callback_connector": "callbacks that the module brings",
+    "_checkpoint_connector": "a checkpoint that is being restored",
+    "_signal_connector": "signal handlers",
+}
+"""The framework's state that a find changes and puts back: attributes of the trainer, by path. Beside it the module,
+its optimizers and schedulers, the data module's attributes, the loaders, and the random streams are put back."""
+
+# Callbacks that decide what a training step is; all others are silent during a find.
+_HEEDED = (BaseFinetuning, GradientAccumulationScheduler)
+_REFUSED = ("DeepSpeedStrategy", "FSDPStrategy", "XLAStrategy", "XLAFSDPStrategy")
+
+
+def find_lr(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    train_dataloaders: Any = None,
+    datamodule: pl.LightningDataModule | None = None,
+    *,
+    optimizer: int | str | None = None,
+    apply: bool = True,
+    attribute: str | None = None,
+    **find_options: Any,
+) -> RangeTestResult:
+    """Find a learning rate for `trainer.fit(module, ...)`, which afterwards trains as if this had not been called.
+
+    The trainer's own loop sets everything up and takes every step: `training_step` with its hooks,
+    `configure_optimizers` in all its forms, several parameter groups, precision, `accumulate_grad_batches`, clipping,
+    DDP. Loggers, checkpoints, schedulers, validation and the user's callbacks are silent; no file is written.
+    (Callbacks that freeze layers or change the accumulation are heeded.)
+
+    Args:
+        trainer: The trainer of the fit.
+        module: What will be fitted.
+        train_dataloaders: As for `trainer.fit`.
+        datamodule: As for `trainer.fit`.
+        optimizer: Which one to sweep, where `configure_optimizers` returns several (manual optimization, where
+            `training_step` must return the loss): its index, or its class's name (`"Adam"`, `"Adam-1"` for the second).
+        apply: Set the module's attribute, so that the next fit trains with the suggestion.
+        attribute: Name of the attribute, in the module or its `hparams`; by default `lr` or `learning_rate`.
+        **find_options: For `LRFinder.find`; `total_steps` is taken from the trainer where it is not given.
+
+    Returns:
+        The curve, the suggestions, and the way to a scheduler.
+
+    Raises:
+        ArgumentError: The trainer, the module or an option breaks a rule.
+
+    Example:
+        >>> import torch
+        >>> class Line(pl.LightningModule):
+        ...     def __init__(self, lr=1e-3):
+        ...         super().__init__()
+        ...         self.lr, self.layer = lr, torch.nn.Linear(2, 1)
+        ...     def training_step(self, batch, batch_idx):
+        ...         return torch.nn.functional.mse_loss(self.layer(batch), batch.sum(1, keepdim=True))
+        ...     def configure_optimizers(self):
+        ...         return torch.optim.SGD(self.parameters(), lr=self.lr)
+        >>> trainer = pl.Trainer(max_epochs=10, accelerator="cpu", logger=False, enable_progress_bar=False)
+        >>> module = Line()
+        >>> result = find_lr(trainer, module, torch.utils.data.DataLoader(torch.randn(256, 2), batch_size=32))
+        >>> module.lr == result.suggestion.lr, trainer.global_step
+        (True, 0)
+    """
+    if isinstance(train_dataloaders, pl.LightningDataModule):
+        train_dataloaders, datamodule = None, train_dataloaders
+    original = getattr(module, "_orig_mod", module)  # within torch.compile's
+    _check(trainer, original)
+    if apply:
+        attribute = attribute_of(original, datamodule, attribute)
+    find_options.setdefault("progress", _shows_bars(trainer))
+    visit = _Visit(optimizer, attribute if apply else None, find_options)
+    sources = [*tree_leaves(train_dataloaders), *([] if datamodule is None else [datamodule])]
+    captures = [LoaderState(source) for source in sources] + [_Attributes(each) for each in [datamodule] if each]
+    heeded = [callback for callback in trainer.callbacks if isinstance(callback, _HEEDED)]  # type: ignore[attr-defined]
+    objects: list[Any] = [original, *captured(trainer), *heeded]
+    with preserved(objects, last=captures, leave=[train_dataloaders, *data_of(trainer)]), _interruptible():
+        trainer.callbacks = [*heeded, visit]  # type: ignore[attr-defined]  # the trainer sets it in a connector
+        make_quiet(trainer)
+        _count_from_zero(trainer)
+        validated = datamodule is None and is_overridden("validation_step", original)
+        trainer.fit(module, train_dataloaders, [] if validated else None, datamodule)  # else Lightning would miss some
+    if visit.error is not None:
+        raise visit.error
+    if visit.result is None:
+        raise ArgumentError(
+            "find_lr(trainer=...) must train on at least one batch, got a fit that ended before its first; check the "
+            "data's length, limit_train_batches, max_epochs and max_steps."
+        )
+    if attribute is not None and visit.value is not None:
+        set_attribute(original, datamodule, attribute, visit.value)
+    return visit.result
+
+
+class LearningRateFinder(pl.Callback):
+    """Runs a range test at the start of a fit, or of given epochs, and trains on with its suggestion.
+
+    It is run when the epoch's first batch is about to be trained on, when everything is set up and a checkpoint is
+    restored, and leaves nothing behind besides the rate: the optimizer's, its schedulers', and the module's `lr` or
+    `learning_rate` and hyperparameters. A schedule is scaled as a whole: at the start of a fit its highest rate, later
+    its present rate becomes the suggestion. Checkpoints carry the results; a fit that goes on from one keeps its rate.
+
+    Args:
+        epochs: Before which epochs to run.
+        optimizer: Which one to sweep, as for `find_lr`.
+        apply: Train on with the suggestion. Without it the result is just kept.
+        attribute: Name of the module's attribute; by default `lr` or `learning_rate`, if there is one.
+        **find_options: For `LRFinder.find`.
+
+    Attributes:
+        results: What was found, by epoch.
+
+    Example:
+        >>> finder = LearningRateFinder(epochs=(0, 5), num_iter=60)
+        >>> trainer = pl.Trainer(callbacks=[finder], accelerator="cpu", logger=False, enable_checkpointing=False)
+        >>> finder.results
+        {}
+    """
+
+    def __init__(
+        self,
+        epochs: Iterable[int] = (0,),
+        *,
+        optimizer: int | str | None = None,
+        apply: bool = True,
+        attribute: str | None = None,
+        **find_options: Any,
+    ) -> None:
+        """Keep the options; nothing is run."""
+        self.results: dict[int, RangeTestResult] = {}
+        self._epochs = frozenset(epochs)
+        self._optimizer = optimizer
+        self._apply = apply
+        self._attribute = attribute
+        self._options = find_options
+        self._due = False
+        self._value: tuple[str, Any] | None = None
+
+    @property
+    def result(self) -> RangeTestResult | None:
+        """What was found last, or None."""
+        return self.results[max(self.results)] if self.results else None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning passes them
+        """Note whether this epoch begins with a range test; one that is resumed in its middle does not."""
+        self._due = trainer.current_epoch in self._epochs and trainer.current_epoch not in self.results
+
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,  # noqa: ARG002 - Lightning passes it
+        batch_idx: int,  # noqa: ARG002 - likewise
+    ) -> None:
+        """Run the range test, if one is due."""
+        if not self._due:
+            return
+        self._due = False
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # the trainer sets it in a connector
+            warn("LearningRateFinder does nothing under Trainer(fast_dev_run=...).", LRFinderWarning, stacklevel=2)
+            return
+        _check(trainer, pl_module, standalone=False)
+        data = trainer.datamodule  # type: ignore[attr-defined]  # the trainer sets it in a connector
+        name = attribute_of(pl_module, data, self._attribute, required=self._attribute is not None)
+        swept, result = _find(trainer, self._optimizer, {"progress": _shows_bars(trainer), **self._options})
+        self.results[trainer.current_epoch] = result
+        if not self._apply:
+            return
+        lr = result.suggestion.lr
+        if name is not None:
+            self._value = (name, needed_value(pl_module, data, name, top_rate(trainer, swept), lr))
+            set_attribute(pl_module, data, *self._value)
+        adopt(trainer, swept, result)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the results, and the module's rate."""
+        return {"results": {epoch: each.to_dict() for epoch, each in self.results.items()}, "value": self._value}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what a checkpoint kept.
+
+        Args:
+            state_dict: What `state_dict` returned.
+        """
+        self.results = {epoch: RangeTestResult._from_dict(each) for epoch, each in state_dict["results"].items()}
+        self._value = state_dict["value"]
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Give the module the rate that was found, before its optimizers are configured."""
+        kept = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("value")
+        if kept is not None:
+            set_attribute(pl_module, trainer.datamodule, *kept)  # type: ignore[attr-defined]  # as above
+
+
+class _Visit(pl.Callback):
+    """Goes along with a fit up to its first batch, finds a rate there, and ends the fit."""
+
+    def __init__(self, optimizer: int | str | None, attribute: str | None, find_options: Mapping[str, Any]) -> None:
+        self.result: RangeTestResult | None = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._optimizer = optimizer
+        self._attribute = attribute
+        self._options = dict(find_options)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        try:
+            swept, self.result = _find(trainer, self._optimizer, self._options)
+            if self._attribute is not None:
+                self._apply(trainer, swept, self._attribute, self.result.suggestion.lr)
+        except BaseException as error:  # noqa: BLE001 - raised again outside: here Lightning would exit on Ctrl-C
+            self.error = error
+        raise _TunerExitException
+
+    def _apply(self, trainer: pl.Trainer, swept: Optimizer, name: str, lr: float) -> None:
+        """Find the value that the attribute needs, and see whether the optimizers of the next fit follow it."""
+        module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]  # as above
+        index = trainer.optimizers.index(swept)
+        self.value = needed_value(module, data, name, top_rate(trainer, swept), lr)
+        set_attribute(module, data, name, self.value)
+        trainer.strategy.setup_optimizers(trainer)
+        used = top_rate(trainer, trainer.optimizers[index])
+        if not isclose(used, lr, rel_tol=1e-6):
+            warn(
+                f"find_lr sets {name}={self.value:.3g}, but configure_optimizers does not follow it: the rate would be "
+                f"{used:.3g}, not {lr:.3g}. Use self.{name} there, or pass apply=False.",
+                LRFinderWarning,
+                stacklevel=2,
+            )
+
+
+class _Attributes:
+    """The attributes of an object, and nothing within them: a data module may hold much data."""
+
+    def __init__(self, owner: Any) -> None:
+        self._owner, self._saved = owner, dict(vars(owner))
+
+    def restore(self) -> None:
+        vars(self._owner).clear()
+        vars(self._owner).update(self._saved)
+
+
+def captured(trainer: pl.Trainer) -> list[Any]:
+    """Return the objects behind `CAPTURED`, and the schedulers of the present fit.
+
+    Args:
+        trainer: The trainer.
+
+    Returns:
+        Objects whose attributes a snapshot keeps.
+    """
+    schedulers = [config.scheduler for config in trainer.strategy.lr_scheduler_configs]
+    return [attrgetter(path)(trainer) if path else trainer for path in CAPTURED] + schedulers
+
+
+def data_of(trainer: pl.Trainer) -> list[Any]:
+    """Return what a trainer's data sources hold, which is not entered: it may be long.
+
+    Args:
+        trainer: The trainer.
+
+    Returns:
+        What was given as loaders.
+    """
+    sources = trainer.fit_loop._data_source, trainer.fit_loop.epoch_loop.val_loop._data_source
+    return [source.instance for source in sources if not isinstance(source.instance, pl.LightningModule)]
+
+
+def _find(trainer: pl.Trainer, which: int | str | None, options: dict[str, Any]) -> tuple[Optimizer, RangeTestResult]:
+    # Within a fit that is about to train on a batch.
+    swept = selected(trainer.optimizers, which)
+    options.setdefault("total_steps", _steps_left(trainer))
+    finder = LightningFinder(trainer, swept, captured(trainer), data_of(trainer))
+    with finder.at_work():
+        return swept, finder.find(train_batches(trainer), **options)
+
+
+def _steps_left(trainer: pl.Trainer) -> int | None:
+    with suppress(MisconfigurationException):  # where accumulation changes from epoch to epoch
+        steps = trainer.estimated_stepping_batches - trainer.global_step
+        return int(steps) if isfinite(steps) and steps > 0 else None
+    return None
+
+
+def _shows_bars(trainer: pl.Trainer) -> bool:
+    bar = trainer.progress_bar_callback
+    return bar is not None and bool(getattr(bar, "is_enabled", True))
+
+
+def _count_from_zero(trainer: pl.Trainer) -> None:
+    """Let a trainer that has finished a fit begin another."""
+    loop = trainer.fit_loop.epoch_loop
+    for progress in (
+        trainer.fit_loop.epoch_progress,
+        loop.batch_progress,
+        loop.automatic_optimization.optim_progress.optimizer.step,
+        loop.manual_optimization.optim_step_progress,
+    ):
+        progress.total.reset()
+        progress.current.reset()
+
+
+def _check(trainer: Any, module: Any, *, standalone: bool = True) -> None:
+    for name, value, kind in (("trainer", trainer, pl.Trainer), ("module", module, pl.LightningModule)):
+        if not isinstance(value, kind):
+            hint = ""
+            if any(cls.__module__.startswith("pytorch_lightning") for cls in type(value).__mro__):
+                hint = " of the package pytorch_lightning; import lightning.pytorch in its place"
+            raise ArgumentError(
+                f"find_lr({name}=...) must be a lightning.pytorch.{kind.__name__}, got {type(value).__name__}{hint}."
+            )
+    strategy = type(trainer.strategy).__name__
+    if strategy in _REFUSED:
+        raise ArgumentError(
+            f"find_lr works on one device and under DDP, got Trainer(strategy={strategy}), which keeps parameters or "
+            "optimizers in places that nobody can put back; find the rate on one device, at the same batch size."
+        )
+    if standalone and trainer.fast_dev_run:
+        raise ArgumentError(
+            f"find_lr needs more than the few batches of Trainer(fast_dev_run={trainer.fast_dev_run}); leave it out."
+        )
+    if standalone and isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise ArgumentError(
+            "find_lr cannot see what the processes find that a trainer spawns or forks, got "
+            f"{type(trainer.strategy.launcher).__name__}; put LearningRateFinder() into the trainer's callbacks."
+        )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    # Ctrl-C arrives as itself: Lightning would exit the process, and leave it deaf to the next one.
+    ours = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if ours else None
+    try:
+        yield
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, KeyboardInterrupt):
+            raise leaving.__context__ from None
+        raise
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
