@@ -1,5 +1,7 @@
 """Options and fixtures that all tests share."""
 
+from datetime import timedelta
+
 import pytest
 import torch
 
@@ -21,3 +23,13 @@ def device(request) -> torch.device:
 def _one_thread_and_a_seed():
     torch.set_num_threads(1)  # the models are tiny, and two processes that share two cores would spin
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def group_of_one(tmp_path):
+    """Make this process the only rank of a process group."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    timeout = timedelta(seconds=17)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1, timeout=timeout)
+    yield
+    torch.distributed.destroy_process_group()

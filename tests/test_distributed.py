@@ -1,0 +1,55 @@
+"""What can be seen of `Ranks` from one process; `tests/distributed` has the rest."""
+
+import subprocess
+import sys
+
+import pytest
+import torch.distributed as dist
+
+from lrfinder import distributed
+from lrfinder.distributed import together
+
+
+def test_without_a_group_there_is_nobody_to_agree_with():
+    with together() as ranks:
+        assert ranks is None
+
+
+def test_alone_in_a_group_either(group_of_one):
+    with together() as ranks:
+        assert ranks is None
+    assert dist.is_initialized()
+
+
+def test_the_users_exception_passes_through():
+    error = KeyError("mine")
+    with pytest.raises(KeyError) as caught, together():
+        raise error
+    assert caught.value is error
+
+
+def test_importing_does_not_load_what_only_distributed_training_needs():
+    heavy = ["torch.distributed.fsdp", "torch.distributed.tensor", "torch.distributed.algorithms.ddp_comm_hooks"]
+    code = f"import torch, sys; bare = set(sys.modules); import lrfinder; print({heavy} & (set(sys.modules) - bare))"
+    code = code.replace(str(heavy), str(set(heavy)))
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert printed.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("[/x/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1"), True),
+        (RuntimeError("Application timeout caused pair closure"), True),
+        (dist.DistNetworkError("Connection was likely closed."), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (RuntimeError("DataLoader timed out after 5 seconds"), False),
+        (ValueError("gloo"), False),
+    ],
+)
+def test_which_errors_are_but_consequences_of_anothers(error, expected):
+    assert distributed._is_cut_off(error) is expected
+
+
+def test_the_control_group_waits_as_long_as_the_default_group(group_of_one):
+    assert distributed._timeout().total_seconds() == 17
