@@ -1,19 +1,22 @@
 """The parts of a result as plain JSON, and back without loss."""
 
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import ArgumentError
 from lrfinder.suggest import Suggestion
 from lrfinder.sweep import StopReason
 
-__all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_fields", "write_json"]
+__all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_fields", "versions", "write_json"]
 
 SCHEMA = 1
 """Version of the JSON that `RangeTestResult.save` writes."""
@@ -61,26 +64,50 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
     Path(path).write_text(text + "\n", encoding="utf-8")
 
 
-def read_fields(path: str | Path) -> tuple[dict[str, Any], dict[str, Suggestion]]:
-    """Read a file that `RangeTestResult.save` wrote.
+def read_json(path: str | Path) -> Any:
+    """Read a file that holds JSON.
 
     Args:
         path: The file.
 
     Returns:
+        What it holds.
+
+    Raises:
+        ArgumentError: It is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # no text, or no JSON
+        raise ArgumentError(f"RangeTestResult.load(path={str(path)!r}) must name a JSON file: {error}.") from error
+
+
+def read_fields(data: Any, call: str) -> tuple[dict[str, Any], dict[str, Suggestion]]:
+    """Read what `RangeTestResult.to_dict` returned.
+
+    Args:
+        data: The dictionary, as it came out of JSON.
+        call: Call and argument, for messages.
+
+    Returns:
         The fields of the result, and its suggestions by rule.
 
     Raises:
-        ArgumentError: It is no JSON, of another schema, or incomplete.
+        ArgumentError: It is something else, of another schema, or incomplete.
     """
-    data = _read_json(path)
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or schema != SCHEMA:
+        raise ArgumentError(
+            f"{call} reads schema {SCHEMA}, got schema={schema!r}; "
+            "pass a file that RangeTestResult.save wrote, or update lrfinder."
+        )
     try:
         suggestions = {rule: _suggestion(found) for rule, found in data["suggestions"].items()}
         return _fields(data, suggestions), suggestions
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArgumentError(
-            f"RangeTestResult.load(path={str(path)!r}) must name a file that RangeTestResult.save wrote, got one "
-            f"that lacks something or was changed ({type(error).__name__}: {error})."
+            f"{call} must name a file that RangeTestResult.save wrote, got one that lacks something or was changed "
+            f"({type(error).__name__}: {error})."
         ) from error
 
 
@@ -115,17 +142,3 @@ def _curve(data: Mapping[str, Any]) -> Curve:
 def _suggestion(data: Mapping[str, Any]) -> Suggestion:
     spread = data["spread"]
     return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
-
-
-def _read_json(path: str | Path) -> dict[str, Any]:
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # no text, or no JSON
-        raise ArgumentError(f"RangeTestResult.load(path={str(path)!r}) must name a JSON file: {error}.") from error
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or schema != SCHEMA:
-        raise ArgumentError(
-            f"RangeTestResult.load(path={str(path)!r}) reads schema {SCHEMA}, got schema={schema!r}; "
-            "pass a file that RangeTestResult.save wrote, or update lrfinder."
-        )
-    return data

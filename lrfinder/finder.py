@@ -1,20 +1,18 @@
 """LRFinder: puts the parts together."""
 
-import platform
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder import checks
+from lrfinder.archive import versions
 from lrfinder.curve import Context, Curve
 from lrfinder.data import Batches
 from lrfinder.ddp import before_forward
@@ -350,12 +348,7 @@ class LRFinder:
             "world_size": 1 if search.ranks is None else search.ranks.world_size,
             "total_steps": context.total_steps,
             "device": str(search.device),
-            "versions": {
-                "lrfinder": version("lrfinder"),
-                "torch": str(torch.__version__),
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
+            "versions": versions(),
         }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrfinder.archive import SCHEMA, plain_curve, plain_suggestion, read_fields, write_json
+from lrfinder.archive import SCHEMA, plain_curve, plain_suggestion, read_fields, read_json, write_json
 from lrfinder.checks import check_positive
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # matplotlib is loaded by the first plot
     from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 __all__ = ["RangeTestResult"]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RangeTestResult:
@@ -241,10 +242,9 @@ class RangeTestResult:
         """
         from lrfinder.plotting import plot_curve
 
-        rules = self._marked if rules is None else rules
-        return plot_curve(
-            self.curve, self.suggestions, ax=ax, label=label, rules=rules, show_raw=show_raw, probes=self._probe_arrays
-        )
+        found, rules = self.suggestions, self._marked if rules is None else rules
+        probes = self._probe_arrays
+        return plot_curve(self.curve, found, ax=ax, label=label, rules=rules, show_raw=show_raw, probes=probes)
 
     @property
     def _marked(self) -> list[str]:
@@ -344,8 +344,24 @@ class RangeTestResult:
 
         Raises:
             ArgumentError: The file holds something else, or a schema that this version does not read.
+        """  # noqa: DOC502 - raised by from_dict
+        return cls.from_dict(read_json(path), f"RangeTestResult.load(path={str(path)!r})")
+
+    @classmethod
+    def from_dict(cls, data: Any, call: str = "RangeTestResult.from_dict(data=...)") -> "RangeTestResult":
+        """Make a result of what `to_dict` returned.
+
+        Args:
+            data: The dictionary.
+            call: What messages call the call.
+
+        Returns:
+            An equal result. It knows no optimizer: hand one to `scheduler` and `apply`.
+
+        Raises:
+            ArgumentError: It is something else, or of a schema that this version does not read.
         """  # noqa: DOC502 - raised by read_fields
-        fields, suggestions = read_fields(path)
+        fields, suggestions = read_fields(data, call)
         result = cls(**fields)
         # As they were when they were printed, whatever a later version's rules would say.
         result.__dict__["suggestions"] = suggestions

@@ -1,0 +1,34 @@
+import json
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from lrfinder import archive
+from lrfinder.archive import read_fields, versions, write_json
+from lrfinder.errors import ArgumentError
+
+
+def test_versions_are_known_also_of_a_source_that_is_not_installed(monkeypatch):
+    assert set(versions()) == {"lrfinder", "torch", "numpy", "python"}
+    assert all(isinstance(value, str) for value in versions().values())
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(archive, "version", missing)
+    assert versions()["lrfinder"] == "unknown"
+
+
+def test_what_json_cannot_hold_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "r.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_the_file_is_named_where_it_is_refused(tmp_path):
+    path = tmp_path / "r.json"
+    write_json(path, {"schema": archive.SCHEMA})
+    with pytest.raises(ArgumentError, match=r"r.json'\) must name a file that RangeTestResult.save wrote.*KeyError"):
+        read_fields(path)
