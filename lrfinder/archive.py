@@ -16,7 +16,7 @@ from lrfinder.errors import ArgumentError
 from lrfinder.suggest import Suggestion
 from lrfinder.sweep import StopReason
 
-__all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_fields", "versions", "write_json"]
+__all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_fields", "read_json", "versions", "write_json"]
 
 SCHEMA = 1
 """Version of the JSON that `RangeTestResult.save` writes."""
@@ -142,3 +142,21 @@ def _curve(data: Mapping[str, Any]) -> Curve:
 def _suggestion(data: Mapping[str, Any]) -> Suggestion:
     spread = data["spread"]
     return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result depends on.
+
+    Returns:
+        By name; lrfinder's is "unknown" where its source is used without being installed.
+    """
+    try:
+        own = version("lrfinder")
+    except PackageNotFoundError:
+        own = "unknown"
+    return {
+        "lrfinder": own,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
