@@ -4,8 +4,9 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from lrfinder import archive
-from lrfinder.archive import read_fields, versions, write_json
+from lrfinder.archive import versions, write_json
 from lrfinder.errors import ArgumentError
+from lrfinder.result import RangeTestResult
 
 
 def test_versions_are_known_also_of_a_source_that_is_not_installed(monkeypatch):
@@ -31,4 +32,4 @@ def test_the_file_is_named_where_it_is_refused(tmp_path):
     path = tmp_path / "r.json"
     write_json(path, {"schema": archive.SCHEMA})
     with pytest.raises(ArgumentError, match=r"r.json'\) must name a file that RangeTestResult.save wrote.*KeyError"):
-        read_fields(path)
+        RangeTestResult.load(path)

@@ -233,7 +233,7 @@ class LearningRateFinder(pl.Callback):
         Args:
             state_dict: What `state_dict` returned.
         """
-        self.results = {epoch: RangeTestResult._from_dict(each) for epoch, each in state_dict["results"].items()}
+        self.results = {epoch: RangeTestResult.from_dict(each) for epoch, each in state_dict["results"].items()}
         self._value = state_dict["value"]
 
     def on_load_checkpoint(
