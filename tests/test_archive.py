@@ -28,8 +28,8 @@ def test_what_json_cannot_hold_leaves_the_file_as_it_was(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
-def test_the_file_is_named_where_it_is_refused(tmp_path):
-    path = tmp_path / "r.json"
-    write_json(path, {"schema": archive.SCHEMA})
-    with pytest.raises(ArgumentError, match=r"r.json'\) must name a file that RangeTestResult.save wrote.*KeyError"):
-        RangeTestResult.load(path)
+def test_the_call_is_named_where_data_is_refused():
+    with pytest.raises(ArgumentError, match=r"^f\(x=...\) must name a file that RangeTestResult.save wrote.*KeyError"):
+        read_fields({"schema": archive.SCHEMA}, "f(x=...)")
+    with pytest.raises(ArgumentError, match=r"^f\(x=...\) reads schema 1, got schema=None"):
+        read_fields([], "f(x=...)")

@@ -369,6 +369,7 @@ def test_any_curve_survives_json(losses, tmp_path_factory):
 
 def test_the_dictionary_is_strict_json_and_has_a_version():
     found = everything()
+    equal(found, RangeTestResult.from_dict(json.loads(json.dumps(found.to_dict()))))
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
     assert found.to_dict()["schema"] == SCHEMA == 1
 
