@@ -1,6 +1,7 @@
 """What a rank does in the tests. Each function is run by all ranks at once and returns plain data for the report."""
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from lrfinder import LRFinderWarning, RankError, Snapshot
 from lrfinder.ddp import Reducers
 from lrfinder.progress import Progress
+from lrfinder.recorder import Recorder
 from tests.distributed.setups import Setup, dataset
 from tests.fingerprint import Fingerprint, differences, process_state
 
@@ -158,6 +160,37 @@ def decisions():
     found["one rank's loss is NaN"] = [nan.stop_reason.value, len(nan.lrs), nan.stop_lr]
     found["bits"] = setup.bits() == Setup().bits()
     return found
+
+
+def lagging():
+    """Losses are read three steps late, as on an accelerator: the same points, the same stop, the same faults."""
+    with mock.patch("lrfinder.search.Recorder", functools.partial(Recorder, lag=3)):
+        measured, own = result("ddp"), decisions()
+        setup, found = Setup(), {}
+        with unchanged(setup, found):
+            found["raised"] = outcome(fault_in("on_step", setup))
+    return {"losses": measured["losses"], "points": len(measured["points"]), "decisions": own} | found
+
+
+def closures():
+    """An optimizer that evaluates the loss several times a step."""
+    found = {}
+    setup = Setup(optimizer=functools.partial(torch.optim.LBFGS, max_iter=3))
+    with unchanged(setup, found):
+        found["losses"] = setup.find(start_lr=1e-3, end_lr=0.1, num_iter=6).losses.tolist()
+    return found
+
+
+def different_ways():
+    """One rank goes through the model more often than the others."""
+    setup = Setup()
+
+    def loss_fn(model, batch):
+        if dist.get_rank() == 1 and setup.net.calls > 2:
+            model(batch[0])
+        return setup.criterion(model(batch[0]), batch[1])
+
+    return outcome(lambda: setup.find(finder=setup.finder(loss_fn=loss_fn)))
 
 
 def epochs():

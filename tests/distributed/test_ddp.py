@@ -152,3 +152,29 @@ def test_an_interrupt_at_one_rank(reports):
     assert "Rank 1: KeyboardInterrupt" in first["raised"][1]
     assert first["changed"] == second["changed"] == []
     assert first["works again"] == second["works again"] == 8
+
+
+def test_losses_that_are_read_late(reports):
+    for report in reports(2):
+        found = report["lagging"]
+        assert found["losses"] == report["result_ddp"]["losses"]
+        assert found["points"] == len(found["losses"])
+        assert found["decisions"]["one rank's data end"][:2] == ["exhausted", 5]
+        assert found["decisions"]["one rank's loss is NaN"] == report["decisions"]["one rank's loss is NaN"]
+        assert found["decisions"]["bits"]
+        assert found["changed"] == []
+    assert [report["lagging"]["raised"][0] for report in reports(2)] == ["RankError", "Fault"]
+
+
+def test_an_optimizer_with_a_closure(reports):
+    first, second = (report["closures"] for report in reports(2))
+    assert first["losses"] == second["losses"]
+    assert len(first["losses"]) == 6
+    assert first["changed"] == second["changed"] == []
+
+
+def test_ranks_that_go_different_ways_are_told(reports):
+    for report in reports(2):
+        kind, message = report["different_ways"]
+        assert kind == "LRFinderError"
+        assert "rank 0: BACKWARD, rank 1: FORWARD" in message
