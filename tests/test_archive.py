@@ -4,9 +4,8 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from lrfinder import archive
-from lrfinder.archive import versions, write_json
+from lrfinder.archive import read_fields, versions, write_json
 from lrfinder.errors import ArgumentError
-from lrfinder.result import RangeTestResult
 
 
 def test_versions_are_known_also_of_a_source_that_is_not_installed(monkeypatch):
