@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSuggestionError, RankError, RestoreError
-from lrfinder.finder import LRFinder
-from lrfinder.result import RangeTestResult
-from lrfinder.schedulers import SCHEDULES, make_scheduler
 from lrfinder.smoothing import SMOOTHINGS, smooth
-from lrfinder.snapshot import Snapshot, preserved
 from lrfinder.suggest import RULES, Suggestion, suggest
 from lrfinder.sweep import StopReason, Sweep
 
 if TYPE_CHECKING:
+    from lrfinder.finder import LRFinder
     from lrfinder.plotting import plot_schedule
+    from lrfinder.result import RangeTestResult
+    from lrfinder.schedulers import SCHEDULES, make_scheduler
+    from lrfinder.snapshot import Snapshot, preserved
 
 __all__ = [
     "RULES",
@@ -45,11 +45,23 @@ __all__ = [
     "suggest",
 ]
 
+# What loads torch or matplotlib is imported when it is first asked for.
+_LAZY = {
+    "LRFinder": "lrfinder.finder",
+    "RangeTestResult": "lrfinder.result",
+    "SCHEDULES": "lrfinder.schedulers",
+    "Snapshot": "lrfinder.snapshot",
+    "make_scheduler": "lrfinder.schedulers",
+    "plot_schedule": "lrfinder.plotting",
+    "preserved": "lrfinder.snapshot",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "plot_schedule":  # loads matplotlib
-        return import_module("lrfinder.plotting").plot_schedule
-    raise AttributeError(f"module 'lrfinder' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'lrfinder' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import operator
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -69,7 +70,7 @@ def _shallow_copy(container: Any) -> Any:
 
 def _moved_sequence(batch: Any, device: torch.device) -> Any:
     moved = [move(item, device) for item in batch]
-    if all(new is old for new, old in zip(moved, batch, strict=True)):
+    if all(map(operator.is_, moved, batch)):
         return batch
     if isinstance(batch, list):
         twin = _shallow_copy(batch)  # keeps what a subclass carries besides its items

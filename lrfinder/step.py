@@ -134,7 +134,7 @@ def _scalar(loss: Any, origin: str) -> Tensor:
         raise ArgumentError(
             f"{origin} must return a scalar loss, got a tensor of shape {tuple(loss.shape)}; reduce it with .mean()."
         )
-    return loss.reshape(())
+    return loss.reshape(()) if loss.dim() else loss  # a view costs the backward pass a node
 
 
 def _at_least_single(loss: Tensor) -> Tensor:

@@ -314,7 +314,7 @@ class Sweep:
         return self._pending.popleft()
 
     def _is_cut(self) -> bool:
-        return self._stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE}
+        return self._stop_reason is StopReason.DIVERGED or self._stop_reason is StopReason.NONFINITE
 
     def _stop(self, reason: StopReason, index: int) -> None:
         self._stop_reason = reason

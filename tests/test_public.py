@@ -215,13 +215,19 @@ def test_importing_loads_no_tqdm_that_torch_does_not(loaded):
     assert "tqdm" not in loaded - by_torch
 
 
+def test_importing_alone_loads_not_even_torch():
+    alone = modules_after("import lrfinder")
+    assert "lrfinder.suggest" in alone
+    assert "torch" not in alone
+
+
 def test_the_plot_of_a_schedule_loads_matplotlib_when_it_is_asked_for():
     assert "matplotlib" in modules_after("import lrfinder; lrfinder.plot_schedule")
 
 
 @pytest.fixture(scope="module")
 def loaded():
-    return modules_after("import lrfinder")
+    return modules_after("import lrfinder; lrfinder.LRFinder, lrfinder.make_scheduler, lrfinder.RangeTestResult")
 
 
 def modules_after(statement):
