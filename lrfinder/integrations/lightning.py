@@ -30,6 +30,7 @@ from lrfinder.integrations.lightning_rates import (
     needed_value,
     selected,
     set_attribute,
+    suggested,
     top_rate,
 )
 from lrfinder.integrations.lightning_step import LightningFinder, make_quiet, train_batches
@@ -48,6 +49,9 @@ CAPTURED = {
     "fit_loop.epoch_loop.automatic_optimization": "global_step",
     "fit_loop.epoch_loop.manual_optimization": "global_step under manual optimization",
     "fit_loop.epoch_loop.val_loop": "validation's counters and source",
+    "validate_loop": "its source of data, which a fit attaches too",
+    "test_loop": "likewise",
+    "predict_loop": "likewise",
     "_logger_connector": "metrics for callbacks, loggers and the progress bar",
     "_data_connector": "where data comes from",
     "_callback_connector": "callbacks that the module brings",
@@ -215,9 +219,9 @@ class LearningRateFinder(pl.Callback):
         name = attribute_of(pl_module, data, self._attribute, required=self._attribute is not None)
         swept, result = _find(trainer, self._optimizer, {"progress": _shows_bars(trainer), **self._options})
         self.results[trainer.current_epoch] = result
-        if not self._apply:
+        lr = suggested(result) if self._apply else None
+        if lr is None:
             return
-        lr = result.suggestion.lr
         if name is not None:
             self._value = (name, needed_value(pl_module, data, name, top_rate(trainer, swept), lr))
             set_attribute(pl_module, data, *self._value)
@@ -259,8 +263,9 @@ class _Visit(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         try:
             swept, self.result = _find(trainer, self._optimizer, self._options)
-            if self._attribute is not None:
-                self._apply(trainer, swept, self._attribute, self.result.suggestion.lr)
+            lr = None if self._attribute is None else suggested(self.result)
+            if self._attribute is not None and lr is not None:
+                self._apply(trainer, swept, self._attribute, lr)
         except BaseException as error:  # noqa: BLE001 - raised again outside: here Lightning would exit on Ctrl-C
             self.error = error
         raise _TunerExitException

@@ -4,15 +4,16 @@ from collections.abc import Iterator, Sequence
 from math import isclose
 from numbers import Real
 from typing import Any
+from warnings import warn
 
 import lightning.pytorch as pl
 from torch.optim import Optimizer
 
-from lrfinder.errors import ArgumentError
+from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
 from lrfinder.groups import reference_index, write_lrs
 from lrfinder.result import RangeTestResult
 
-__all__ = ["adopt", "attribute_of", "needed_value", "selected", "set_attribute", "top_rate"]
+__all__ = ["adopt", "attribute_of", "needed_value", "selected", "set_attribute", "suggested", "top_rate"]
 
 _NAMES = ("lr", "learning_rate")
 
@@ -47,6 +48,22 @@ def selected(optimizers: Sequence[Optimizer], which: int | str | None) -> Optimi
     if isinstance(which, int) and 0 <= which < len(names):
         return optimizers[which]
     raise ArgumentError(f"find_lr(optimizer=...) must be an index or a name of these ({known}), got {which!r}.")
+
+
+def suggested(result: RangeTestResult) -> float | None:
+    """Return the suggested rate; where there is none, say so in a warning.
+
+    Args:
+        result: What was found.
+
+    Returns:
+        The rate, or None.
+    """
+    try:
+        return result.suggestion.lr
+    except NoSuggestionError as error:
+        warn(f"The learning rate stays as it was: {error}", LRFinderWarning, stacklevel=2)
+        return None
 
 
 def _holders(module: pl.LightningModule, datamodule: Any, name: str) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.trainer.call import _call_strategy_hook
@@ -239,11 +240,10 @@ def train_batches(trainer: pl.Trainer) -> Any:
     """
     combined = trainer.fit_loop._combined_loader
     assert combined is not None  # within a fit
-    limits = combined.limits or [float("inf")]
-    alone = combined.iterables is combined.flattened[0]
-    if alone and getattr(combined.iterables, "__len__", lambda: 0)() <= limits[0]:
-        return combined.iterables
-    return _Epoch(combined)
+    length = sized_len(combined.iterables)
+    limit = float("inf") if combined.limits is None else combined.limits[0]
+    whole = limit == float("inf") or (length is not None and length <= limit)
+    return combined.iterables if combined.iterables is combined.flattened[0] and whole else _Epoch(combined)
 
 
 class _Epoch:
