@@ -26,6 +26,18 @@ OPAQUE_PACKAGES = ("torch._dynamo", "torch._C", "torch._inductor", "torch.distri
 # tqdm's one thread for all bars, and those of a worker's queue, which end some time after the worker.
 PASSING_THREADS = ("tqdm_monitor", "QueueFeederThread")
 
+# How the value of an object is read that isn't walked into.
+VALUES = {
+    torch.Generator: lambda value: bits(value.get_state()),
+    random.Random: lambda value: repr(value.getstate()),
+    np.random.Generator: lambda value: repr(value.bit_generator.state),
+    np.ndarray: lambda value: (value.shape, str(value.dtype), value.tobytes()),
+    set: lambda value: sorted(_key(item) for item in value),
+    frozenset: lambda value: sorted(_key(item) for item in value),
+    weakref.ref: lambda value: id(value()),
+    LRScheduler: lambda value: repr(value.state_dict()),
+}
+
 
 class Fingerprint:
     """Walks from named objects through everything they hold, and writes down identity and value of each part.
@@ -61,37 +73,37 @@ class Fingerprint:
         self._parts(path, value)
 
     def _parts(self, path, value):
-        if isinstance(value, torch.Tensor):
-            self._tensor(path, value)
-        elif isinstance(value, torch.Generator):
-            self.values[f"{path}:state"] = bits(value.get_state())
-        elif isinstance(value, random.Random):
-            self.values[f"{path}:state"] = repr(value.getstate())
-        elif isinstance(value, np.random.Generator):
-            self.values[f"{path}:state"] = repr(value.bit_generator.state)
-        elif isinstance(value, np.ndarray):
-            self.values[f"{path}:value"] = (value.shape, str(value.dtype), value.tobytes())
-        elif isinstance(value, (dict, types.MappingProxyType)):
-            self.values[f"{path}:keys"] = [self._key(key) for key in value]
-            for index, (key, item) in enumerate(list(value.items())):
-                self._walk(f"{path}[{key if isinstance(key, SIMPLE) else index!r}]", item)
-        elif isinstance(value, (list, tuple, deque)):
-            self.values[f"{path}:len"] = len(value)
-            for index, item in enumerate(value):
-                self._walk(f"{path}[{index}]", item)
-        elif isinstance(value, (set, frozenset)):
-            self.values[f"{path}:items"] = sorted(str(self._key(item)) for item in value)
-        elif isinstance(value, weakref.ref):
-            self.values[f"{path}:to"] = id(value())
-        elif isinstance(value, LRScheduler):
-            self.values[f"{path}:value"] = repr(value.state_dict())
-        elif isinstance(value, _BaseDataLoaderIter):
-            for name in ("_num_yielded", "_base_seed", "_send_idx", "_rcvd_idx", "_tasks_outstanding", "_shutdown"):
-                self.values[f"{path}.{name}"] = repr(getattr(value, name, None))
-        elif isinstance(value, nn.Module) or not (
-            isinstance(value, OPAQUE) or type(value).__module__.startswith(OPAQUE_PACKAGES)
-        ):
+        readers = {
+            torch.Tensor: self._tensor,
+            (dict, types.MappingProxyType): self._dict,
+            (list, tuple, deque): self._row,
+            _BaseDataLoaderIter: self._loader_iterator,
+            nn.Module: self._attributes,
+            tuple(VALUES): self._value,
+        }
+        for kinds, read in readers.items():
+            if isinstance(value, kinds):
+                read(path, value)
+                return
+        if not isinstance(value, OPAQUE) and not type(value).__module__.startswith(OPAQUE_PACKAGES):
             self._attributes(path, value)
+
+    def _value(self, path, value):
+        self.values[f"{path}:value"] = next(read(value) for kind, read in VALUES.items() if isinstance(value, kind))
+
+    def _dict(self, path, value):
+        self.values[f"{path}:keys"] = [_key(key) for key in value]
+        for index, (key, item) in enumerate(list(value.items())):
+            self._walk(f"{path}[{key if isinstance(key, SIMPLE) else index!r}]", item)
+
+    def _row(self, path, value):
+        self.values[f"{path}:len"] = len(value)
+        for index, item in enumerate(value):
+            self._walk(f"{path}[{index}]", item)
+
+    def _loader_iterator(self, path, value):
+        for name in ("_num_yielded", "_base_seed", "_send_idx", "_rcvd_idx", "_tasks_outstanding", "_shutdown"):
+            self.values[f"{path}.{name}"] = repr(getattr(value, name, None))
 
     def _attributes(self, path, value):
         attributes = getattr(value, "__dict__", {})
@@ -111,8 +123,9 @@ class Fingerprint:
             if not name.startswith("_dynamo"):  # torch.compile's marks
                 self._walk(f"{path}.{name}", item)
 
-    def _key(self, key):
-        return repr(key) if isinstance(key, SIMPLE) else f"{type(key).__name__} {id(key)}"
+
+def _key(key):
+    return repr(key) if isinstance(key, SIMPLE) else f"{type(key).__name__} {id(key)}"
 
 
 def bits(tensor):
@@ -128,7 +141,7 @@ def random_state():
     """Return the states of all global random generators."""
     state = {
         "python": repr(random.getstate()),
-        "numpy": repr([part.tobytes() if isinstance(part, np.ndarray) else part for part in np.random.get_state()]),
+        "numpy": repr(np.random.get_state(legacy=False)),  # noqa: NPY002 - the global stream is what is watched
         "torch": bits(torch.get_rng_state()),
     }
     if torch.cuda.is_available():

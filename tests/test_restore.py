@@ -12,14 +12,15 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 
 from lrfinder import LRFinderError, LRFinderWarning, RestoreError
+from tests.benchmarks import restore as benchmark
 from tests.fingerprint import Fingerprint, bits, differences, process_state
 from tests.problems import PROBLEMS, Augmented, build, one_thread, plain, seed_all, vectors  # noqa: F401 - applies by being imported
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
 
 LOADERS = [
-    "cnn", "own_generator", "weighted_sampler", "epoch_sampler", "epoch_sampler_in_batches", "bucket_sampler", "augmented",
-    "iterable_data_set", "plain_list", "workers", "persistent_workers", "persistent_workers_own_generator",
+    "cnn", "own_generator", "weighted_sampler", "epoch_sampler", "epoch_sampler_in_batches", "bucket_sampler",
+    "augmented", "iterable_data_set", "plain_list", "workers", "persistent_workers", "persistent_workers_own_generator",
 ]  # fmt: skip
 
 
@@ -314,7 +315,7 @@ def _change_loader(setup):
     [
         _change_attribute, _change_flag, _replace_parameter, _reallocate_parameter, _negative_zero, _replace_gradient,
         _insert_state, _replace_group, _add_hook, _change_loader, lambda _: random.random(),
-        lambda _: np.random.rand(), lambda _: torch.rand(1),
+        lambda _: np.random.rand(), lambda _: torch.rand(1),  # noqa: NPY002 - the global stream is what is watched
         lambda _: register_optimizer_step_pre_hook(lambda *_: None),
     ],
 )  # fmt: skip
@@ -335,3 +336,11 @@ def test_another_start_trains_otherwise(device):
         assert_trains_as_without("cnn", device, lambda setup: setup.train(1))
     with pytest.raises(AssertionError):
         assert_trains_as_without("cnn", device, lambda setup: torch.rand(1))
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_the_benchmark_of_finders(fault):
+    """This finder keeps all eleven kinds of state, plain steps keep none: no row of the table is there for nothing."""
+    assert len(benchmark.KINDS) == 11
+    assert all(benchmark.kept("lrfinder", fault=fault).values())
+    assert not any(benchmark.kept("no finder: plain steps", fault=fault).values())
