@@ -1,4 +1,4 @@
-"""A guard for the benchmark: its parts hold together, its truth is not stale, and a cut of it scores as well as ever."""
+"""A guard for the benchmark: its parts hold together, its truth is not stale, a cut of it scores as well as ever."""
 
 import json
 
@@ -70,7 +70,11 @@ def test_a_training_is_deterministic_and_reaches_the_stored_loss(stored):
 
 def test_regret_by_hand():
     # Two seeds, three rates; the second diverges at the largest.
-    one = Truth(decades=np.array([-2.0, -1.0, 0.0]), starts=np.array([3.0, 5.0]), finals=np.array([[2.0, 3.0], [1.0, 2.0], [2.5, 5.0]]))
+    one = Truth(
+        decades=np.array([-2.0, -1.0, 0.0]),
+        starts=np.array([3.0, 5.0]),
+        finals=np.array([[2.0, 3.0], [1.0, 2.0], [2.5, 5.0]]),
+    )
     np.testing.assert_allclose(one.best, [1.0, 2.0])
     assert one.best_lr == pytest.approx(0.1)
     assert one.regret(0.1) == 0
@@ -125,4 +129,8 @@ def test_auto_on_a_fresh_sweep(name, cases):
 
 
 def test_truth_of_every_schedule_loads():
-    assert len(load_truth(truth.PATH, "constant")) == len(load_truth(truth.PATH, "cosine")) == len(truth.ALSO_OTHER_SCHEDULES)
+    assert (
+        len(load_truth(truth.PATH, "constant"))
+        == len(load_truth(truth.PATH, "cosine"))
+        == len(truth.ALSO_OTHER_SCHEDULES)
+    )

@@ -1,7 +1,7 @@
 """What other finders suggest, from a sweep as each of them runs it by default.
 
-Written from the packages' own source: torch-lr-finder 0.2, Ignite 0.5, Lightning 2.6, fastai 2.8. All average the loss causally, stop at a multiple of
-the lowest average and look for a feature of the averaged curve. `losses` are raw, one per rate.
+Written anew after torch-lr-finder 0.2, Ignite 0.5, Lightning 2.6 and fastai 2.8. All average the loss causally, stop at
+a multiple of the lowest average and look for a feature of the averaged curve. `losses` are raw, one per rate.
 """
 
 from __future__ import annotations

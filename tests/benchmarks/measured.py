@@ -2,16 +2,17 @@
 
     python -m tests.benchmarks.measured --workers 2
 
-writes `measured.json` beside this file: minutes of work, resumable. `--again` forgets what was measured with `LRFinder.find`.
+writes `measured.json` beside this file: minutes of work, resumable. `--again` forgets what was measured with
+`LRFinder.find`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import multiprocessing
-import os
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,6 +24,9 @@ import torch
 
 from lrfinder import LRFinder
 from lrfinder.curve import Context, Curve
+from lrfinder.features import divergence_lr
+from lrfinder.refine import MOST_PROBES, PER_DECADE, probe_steps
+from lrfinder.schedulers import make_scheduler
 from lrfinder.smoothing import smooth
 from lrfinder.sweep import StopReason
 from tests.benchmarks.baselines import BASELINES, RANGES
@@ -32,6 +36,7 @@ __all__ = ["PATH", "SEEDS", "as_curve", "context_of", "find", "load_measured"]
 
 PATH = Path(__file__).with_name("measured.json")
 SEEDS = (0, 1, 2, 3, 4)
+HELD_OUT = 8  # batches, as `val_batches` of LRFinder.find
 
 
 # ----------------------------------------------------------------------------------------------------------- measure
@@ -94,7 +99,39 @@ def prodigy(task: Task, seed: int) -> float | None:
     return float(f"{final:.6g}") if math.isfinite(final) else None
 
 
-MEASURES = {"find": find, "others": others, "prodigy": prodigy}
+def probe(task: Task, seed: int, lr: float, steps: int) -> tuple[float, float | None]:
+    """What refining does at one rate: the loss on held-out batches before and after a short training."""
+    setup = task.build(seed, lr)
+    scheduler = make_scheduler(lr, setup.optimizer, "one_cycle", total_steps=steps)
+    batches = list(itertools.islice(endless(setup), steps + HELD_OUT))
+
+    def score() -> float:
+        setup.model.eval()
+        with torch.no_grad():
+            losses = [float(setup.loss_fn(setup.model, batch)) for batch in batches[steps:]]
+        setup.model.train()
+        return float(f"{np.mean(losses):.6g}")
+
+    start = score()
+    for batch in batches[:steps]:
+        if not math.isfinite(float(setup.train_step(batch))):
+            return start, None
+        scheduler.step()
+    end = score()
+    return start, end if math.isfinite(end) else None
+
+
+def probes(task: Task, seed: int) -> dict[str, Any]:
+    """The whole ladder of refining, two rungs longer, without its early end."""
+    found = find(task, seed)
+    top = divergence_lr(as_curve(found), context_of(task, task.total_steps)) or found["lrs"][-1]
+    steps = probe_steps(task.total_steps)
+    lrs = [top / 10 ** (i / PER_DECADE) for i in range(MOST_PROBES + 2)]
+    ends = [probe(task, seed, lr, steps) for lr in lrs]
+    return {"steps": steps, "start": ends[0][0], "lrs": lrs, "scores": [end for _, end in ends]}
+
+
+MEASURES = {"find": find, "others": others, "prodigy": prodigy, "probes": probes}
 
 
 # --------------------------------------------------------------------------------------------------------------- run
@@ -110,7 +147,11 @@ def _cell(name: str, measure: str, seed: int) -> tuple[str, str, int, Any]:
 def load_measured(path: Path = PATH) -> dict[str, Any]:
     """What is stored, without tasks whose source has changed since."""
     stored: dict[str, Any] = json.loads(path.read_text())["tasks"] if path.exists() else {}
-    return {name: entry for name, entry in stored.items() if name in TASKS and entry["fingerprint"] == fingerprint(TASKS[name])}
+    return {
+        name: entry
+        for name, entry in stored.items()
+        if name in TASKS and entry["fingerprint"] == fingerprint(TASKS[name])
+    }
 
 
 def measure_all(names: Iterable[str], measures: Iterable[str], workers: int, path: Path = PATH) -> None:
@@ -135,8 +176,10 @@ def measure_all(names: Iterable[str], measures: Iterable[str], workers: int, pat
 def _save(stored: dict[str, Any], path: Path) -> None:
     lines = [f"{json.dumps(name)}: {json.dumps(entry, sort_keys=True)}" for name, entry in sorted(stored.items())]
     new = path.with_suffix(".new")
-    new.write_text('{"command": "python -m tests.benchmarks.measured --workers 2", "tasks": {\n' + ",\n".join(lines) + "\n}}\n")
-    os.replace(new, path)
+    new.write_text(
+        '{"command": "python -m tests.benchmarks.measured --workers 2", "tasks": {\n' + ",\n".join(lines) + "\n}}\n"
+    )
+    Path(new).replace(path)
 
 
 # -------------------------------------------------------------------------------------------------------------- read

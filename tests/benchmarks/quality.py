@@ -8,6 +8,7 @@ prints the table and draws the picture, from `truth.json` and `measured.json`; b
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from lrfinder.curve import Context
 from lrfinder.errors import NoSuggestionError
+from lrfinder.refine import MOST_PROBES, refine
 from lrfinder.suggest import RULES, suggest
 from tests.benchmarks import measured, truth
 from tests.benchmarks.baselines import BASELINES
@@ -85,12 +88,27 @@ def suggested(rule: str, case: Case, *, horizon: bool, schedule: str = "one_cycl
     """The rates that one of our rules gives on the stored curves, one per seed."""
     task = TASKS[case.name]
     context = measured.context_of(task, task.total_steps if horizon else None, schedule)
+    return [_rate(rule, stored, context) for stored in case.measured["find"].values()]
+
+
+def _rate(rule: str, stored: dict[str, Any], context: Context) -> float | None:
+    try:
+        return suggest(rule, measured.as_curve(stored), context).lr
+    except NoSuggestionError:
+        return None
+
+
+def refined(case: Case) -> list[float | None]:
+    """The rates that refining gives on the stored probes, one per seed; where it gives none, the curve's."""
+    task = TASKS[case.name]
+    context = measured.context_of(task, task.total_steps)
     rates: list[float | None] = []
-    for stored in case.measured["find"].values():
-        try:
-            rates.append(suggest(rule, measured.as_curve(stored), context).lr)
-        except NoSuggestionError:
-            rates.append(None)
+    for seed, stored in case.measured["probes"].items():
+        curve = measured.as_curve(case.measured["find"][seed])
+        scores = [math.inf if score is None else score for score in stored["scores"]]
+        ladder = iter(scores[:MOST_PROBES])
+        found = refine(lambda index, lr, ladder=ladder: next(ladder), stored["start"], curve, context, stored["steps"])  # type: ignore[misc]
+        rates.append(found.suggestion.lr if found.suggestion else suggest("auto", curve, context).lr)
     return rates
 
 
@@ -129,17 +147,26 @@ def our_rows(cases: list[Case], schedule: str = "one_cycle") -> list[Row]:
     for rule in RULES:
         for horizon in (True, False) if rule == "auto" else (True,):
             name = rule if horizon else f"{rule} without total_steps"
-            found.append(_row(name, cases, lambda case, r=rule, h=horizon: suggested(r, case, horizon=h, schedule=schedule), steps))  # type: ignore[misc]
+            found.append(
+                _row(
+                    name, cases, lambda case, r=rule, h=horizon: suggested(r, case, horizon=h, schedule=schedule), steps
+                )
+            )  # type: ignore[misc]
     return found
 
 
 def rows(cases: list[Case]) -> list[Row]:
     """Every row of the table."""
     found = our_rows(cases)
+    found.insert(2, _row("refine", cases, refined, found[0].steps + MOST_PROBES * 62))
     for name in BASELINES:
-        found.append(_row(name, cases, lambda case, n=name: [seed[n] for seed in case.measured["others"].values()], 100))  # type: ignore[misc]
+        found.append(
+            _row(name, cases, lambda case, n=name: [seed[n] for seed in case.measured["others"].values()], 100)
+        )  # type: ignore[misc]
     found.append(_row("a usual default", cases, lambda case: [TASKS[case.name].usual_lr], 0))
-    found.append(_row("best rate on other tasks with the optimizer", cases, lambda case: _optimizer_best(case, cases), 0))
+    found.append(
+        _row("best rate on other tasks with the optimizer", cases, lambda case: _optimizer_best(case, cases), 0)
+    )
     found.append(_row("one random rate", cases, _at_random, 130))
     found.append(_prodigy([case for case in cases if "prodigy" in case.measured]))
     whole = float(np.mean([TASKS[case.name].total_steps * len(case.truth.decades) for case in cases]))
@@ -159,7 +186,8 @@ def table(found: list[Row]) -> str:
         low, high = bootstrap_interval(means)
         off = f"{np.median(row.decades):.2f}" if row.decades else "–"  # noqa: RUF001 - a dash where there is no number
         lines.append(
-            f"| {row.name} | {means.mean():.3f} ({low:.3f} to {high:.3f}) | {means.max():.2f} | {np.mean(cases > 0.05):.0%} "
+            f"| {row.name} | {means.mean():.3f} ({low:.3f} to {high:.3f}) | {means.max():.2f} "
+            f"| {np.mean(cases > 0.05):.0%} "
             f"| {np.mean(cases > 0.25):.0%} | {off} | {row.steps:,.0f} |"
         )
     return "\n".join(lines)

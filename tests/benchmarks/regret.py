@@ -1,8 +1,9 @@
 """Regret: the share of the reachable improvement that a learning rate forgoes, by the stored truth.
 
 For a seed with the loss `start` before the training, regret(s) = (loss(s) - best) / (start - best), clipped to [0, 1]:
-0 is as good as the best rate of the grid, 1 is no training, or divergence. The best rate is chosen on the other seeds and scored on
-this one. Between grid points the loss is linear in the rate's logarithm; beyond the grid it stays as at its end.
+0 is as good as the best rate of the grid, 1 is no training, or divergence. The best rate is chosen on the other seeds
+and scored on this one. Between grid points the loss is linear in the rate's logarithm; beyond the grid it stays as at
+its end.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 writes `truth.json` beside this file. It is resumable: what the file holds already is not run again, unless the source
 of the task has changed since (its fingerprint). Rates are 10^(k / 6) and are stored as k. Every third of a decade is
-run, from two thirds below the usual default to two thirds above, then on to both sides until the best rate is interior, until
-training fails above it and until half of the improvement is lost below; every sixth of a decade beside the best.
+run, from two thirds below the usual default to two thirds above, then on to both sides until the best rate is interior,
+until training fails above it and until half of the improvement is lost below; every sixth of a decade beside the best.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import argparse
 import json
 import math
 import multiprocessing
-import os
 import platform
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,17 @@ __all__ = ["ALSO_OTHER_SCHEDULES", "PATH", "SEEDS", "add_truth", "mean_losses", 
 PATH = Path(__file__).with_name("truth.json")
 SEEDS = {"one_cycle": (0, 1, 2, 3, 4), "constant": (0, 1, 2), "cosine": (0, 1, 2)}
 ALSO_OTHER_SCHEDULES = (
-    "digits_softmax_sgd", "ill_conditioned_sgd_momentum", "flow_adam", "ratings_sparse_adagrad", "efficientnet_head_adam", "minilm_low_rank_adamw",
-    "gpt_new_language_adamw", "digits_mlp_adam", "mnist1d_mlp_adamw", "digits_cnn_batchnorm_nesterov",
-)  # fmt: skip
+    "digits_softmax_sgd",
+    "ill_conditioned_sgd_momentum",
+    "flow_adam",
+    "ratings_sparse_adagrad",
+    "efficientnet_head_adam",
+    "minilm_low_rank_adamw",
+    "gpt_new_language_adamw",
+    "digits_mlp_adam",
+    "mnist1d_mlp_adamw",
+    "digits_cnn_batchnorm_nesterov",
+)
 LOWEST, HIGHEST = 18, 12  # how far from the best rate the grid goes at most, in sixths of a decade
 
 Curve = dict[str, dict[str, float | None]]  # k -> seed -> final loss, None where it is not finite
@@ -47,7 +54,7 @@ def rate(k: float) -> float:
 
 
 def mean_losses(curve: Curve, starts: dict[str, float]) -> dict[int, float]:
-    """Mean over the seeds of the share of the start's loss that is left, in arbitrary units: 0 at the best, 1 at the start or above."""
+    """Mean over the seeds of the loss that is left: 0 at the best rate, 1 at the start's loss or above."""
     finals = {int(k): [_clipped(final, starts[seed]) for seed, final in finals.items()] for k, finals in curve.items()}
     means = {k: float(np.mean(losses)) for k, losses in finals.items()}
     start, best = float(np.mean(list(starts.values()))), min(means.values())
@@ -97,9 +104,11 @@ def _missing(entry: dict[str, Any], name: str, schedule: str) -> set[tuple[int, 
     return {(k, seed) for k in wanted(losses, TASKS[name].usual_lr) for seed in seeds}
 
 
-def add_truth(truth: dict[str, Any], names: Iterable[str], path: Path, workers: int, deadline: float = math.inf) -> None:
+def add_truth(
+    truth: dict[str, Any], names: Iterable[str], path: Path, workers: int, deadline: float = math.inf
+) -> None:
     """Run what is missing for these tasks and keep `path` up to date; after `deadline` seconds start nothing more."""
-    began = saved = time.monotonic()
+    began = time.monotonic()
     pending: dict[Future[Any], tuple[str, str]] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
@@ -110,24 +119,29 @@ def add_truth(truth: dict[str, Any], names: Iterable[str], path: Path, workers: 
 
         for name in names:
             _drop_stale(truth, name)
-            for schedule in ("one_cycle", "constant", "cosine") if name in ALSO_OTHER_SCHEDULES else ("one_cycle",):
+            for schedule in SEEDS if name in ALSO_OTHER_SCHEDULES else ("one_cycle",):
                 submit(name, schedule)
-        while pending:
-            for done in wait(pending, timeout=10, return_when=FIRST_COMPLETED).done:
-                key = pending.pop(done)
-                _store(truth, *done.result())
-                if key not in pending.values():
-                    submit(*key)
-            if time.monotonic() - saved > 10:
-                _save(truth, path)
-                saved = time.monotonic()
-            if time.monotonic() - began > deadline:
-                pool.shutdown(cancel_futures=True)
-                for done in pending:
-                    if not done.cancelled():
-                        _store(truth, *done.result())
-                break
+        while pending and time.monotonic() - began < deadline:
+            _collect(truth, pending, submit)
+            _save(truth, path)
+        for cell in pending:
+            cell.cancel()
+        for cell in pending:
+            if not cell.cancelled():
+                _store(truth, *cell.result())
     _save(truth, path)
+
+
+def _collect(
+    truth: dict[str, Any], pending: dict[Future[Any], tuple[str, str]], submit: Callable[[str, str], None]
+) -> None:
+    """Wait for cells, some seconds at most; where a curve's last one is done, ask what it needs next."""
+    time.sleep(1.0)  # many cells take less
+    for done in wait(pending, timeout=10, return_when=FIRST_COMPLETED).done:
+        key = pending.pop(done)
+        _store(truth, *done.result())
+        if key not in pending.values():
+            submit(*key)
 
 
 def _drop_stale(truth: dict[str, Any], name: str) -> None:
@@ -136,7 +150,9 @@ def _drop_stale(truth: dict[str, Any], name: str) -> None:
         truth["tasks"][name] = {"fingerprint": mark, "seconds": 0.0, "start": {}, "final": {}}
 
 
-def _store(truth: dict[str, Any], name: str, schedule: str, k: int, seed: int, start: float, final: float, seconds: float) -> None:
+def _store(
+    truth: dict[str, Any], name: str, schedule: str, k: int, seed: int, start: float, final: float, seconds: float
+) -> None:
     entry = truth["tasks"][name]
     entry["seconds"] = round(entry["seconds"] + seconds, 1)
     entry["start"][str(seed)] = float(f"{start:.6g}")
@@ -149,12 +165,13 @@ def _save(truth: dict[str, Any], path: Path) -> None:
     truth["tasks"] = {name: _sorted(entry) for name, entry in sorted(truth["tasks"].items()) if name in TASKS}
     new = path.with_suffix(".new")
     new.write_text(_compact(truth))
-    os.replace(new, path)
+    Path(new).replace(path)
 
 
 def _sorted(entry: dict[str, Any]) -> dict[str, Any]:
     final = {
-        schedule: {k: dict(sorted(curve[k].items())) for k in sorted(curve, key=int)} for schedule, curve in sorted(entry["final"].items())
+        schedule: {k: dict(sorted(curve[k].items())) for k in sorted(curve, key=int)}
+        for schedule, curve in sorted(entry["final"].items())
     }
     return {**entry, "start": dict(sorted(entry["start"].items())), "final": final}
 
@@ -162,7 +179,15 @@ def _sorted(entry: dict[str, Any]) -> dict[str, Any]:
 def _compact(truth: dict[str, Any]) -> str:
     """JSON with a line per task and schedule."""
     text = json.dumps(truth)
-    for mark in ('"tasks": ', '"fingerprint": ', '"one_cycle": ', '"constant": ', '"cosine": ', '"versions": ', '"command": '):
+    for mark in (
+        '"tasks": ',
+        '"fingerprint": ',
+        '"one_cycle": ',
+        '"constant": ',
+        '"cosine": ',
+        '"versions": ',
+        '"command": ',
+    ):
         text = text.replace(mark, "\n" + mark)
     return text + "\n"
 

@@ -11,6 +11,18 @@ from tests.benchmarks.tasks.task import TASKS, Parts, Setup, Task
 from tests.benchmarks.tasks.training import endless, train
 
 __all__ = [
-    "TASKS", "Parts", "Setup", "Task", "convex", "densities", "embeddings", "endless", "fingerprint", "finetuning", "sequences", "tabular",
-    "train", "vision",
+    "TASKS",
+    "Parts",
+    "Setup",
+    "Task",
+    "convex",
+    "densities",
+    "embeddings",
+    "endless",
+    "finetuning",
+    "fingerprint",
+    "sequences",
+    "tabular",
+    "train",
+    "vision",
 ]

