@@ -30,6 +30,7 @@ pytestmark = [
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 FIND = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 12, "progress": False}
+CLEAR = {"start_lr": 1e-4, "end_lr": 100.0, "num_iter": 40, "progress": False}  # enough for a suggestion
 
 
 class Net(pl.LightningModule):
@@ -229,3 +230,276 @@ def test_a_fit_after_a_find_is_the_fit_without_it(setup):
         outcomes.append(trained(module))
 
     assert not differences(*outcomes)
+
+
+@pytest.mark.parametrize("finds", [find_lr, "callback"])
+@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt])
+def test_after_a_fault_in_the_middle_of_a_step_too(finds, fault):
+    seed()
+    plain, fitting = Net(), trainer()
+    fitting.fit(plain, loader())
+    expected = trained(plain)
+
+    seed()
+    module, batches, fitting = Net(), loader(), trainer()
+    before, handler = Fingerprint(module=module, trainer=fitting).values, signal.getsignal(signal.SIGINT)
+
+    def step(batch, batch_idx):
+        if len(calls) == 5:
+            with torch.no_grad():
+                module.net[0].weight.fill_(7.0)
+            if fault is KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
+            raise RuntimeError("in the middle of a step")
+        calls.append(batch_idx)
+        return Net.training_step(module, batch, batch_idx)
+
+    calls = []
+    if finds is find_lr:
+        module.training_step = step
+        with pytest.raises(fault, match=None if fault is KeyboardInterrupt else "in the middle of a step"):
+            find_lr(fitting, module, batches, **FIND)
+        del module.training_step
+    else:
+        finder = LearningRateFinder(apply=False, **FIND)
+        fitting.callbacks.append(Survivor(finder, step, fault))
+    assert finds != find_lr or not differences(before, Fingerprint(module=module, trainer=fitting).values)
+    assert signal.getsignal(signal.SIGINT) is handler
+    fitting.fit(module, batches)
+
+    assert len(calls) == 5
+    assert not differences(expected, trained(module))
+
+
+class Survivor(Callback):
+    """Runs a finder whose step fails, and lets the fit go on all the same."""
+
+    def __init__(self, finder, step, fault):
+        self.finder, self.step, self.fault = finder, step, fault
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.finder.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 0:
+            pl_module.training_step = self.step
+            with pytest.raises(self.fault):
+                self.finder.on_train_batch_start(trainer, pl_module, batch, batch_idx)
+            del pl_module.training_step
+
+
+@pytest.mark.parametrize("where", ["setup", "on_fit_start", "train_dataloader", "configure_optimizers"])
+def test_an_interrupt_while_the_fit_is_set_up_arrives_as_itself(where, monkeypatch):
+    def interrupted(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+
+    data = Data()
+    module, fitting = Net(), trainer()
+    monkeypatch.setattr(data if where == "train_dataloader" else module, where, interrupted)
+    before, handler = Fingerprint(module=module, trainer=fitting).values, signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        find_lr(fitting, module, datamodule=data, **FIND)
+
+    assert not differences(before, Fingerprint(module=module, trainer=fitting).values)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_every_captured_place_exists():
+    fitting = trainer()
+    for path, words in CAPTURED.items():
+        owner = fitting
+        for name in filter(None, path.split(".")):
+            owner = getattr(owner, name)
+        assert hasattr(owner, "__dict__")
+        assert words
+
+
+class Renamed(pl.LightningModule):
+    """The rate under another name, in the hyperparameters only, and not the rate itself but a factor of it."""
+
+    training_step = Net.training_step
+
+    def __init__(self, learning_rate=0.02, batch=16):
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 1))
+        self.seen, self.faulty = 0, False
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.hparams.learning_rate * self.hparams.batch / 256)
+
+
+class Deaf(Net):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.5)
+
+
+@pytest.mark.parametrize("make", [Net, Groups, Lists])
+def test_the_next_fit_trains_with_the_suggestion(make):
+    module, fitting = make(), trainer()
+    result = find_lr(fitting, module, loader(), **CLEAR)
+
+    assert module.lr == module.hparams.lr == result.suggestion.lr != 0.01
+    fitting.fit(module, loader())
+    top = max(fitting.optimizers[0].param_groups, key=lambda group: sum(p.numel() for p in group["params"]))
+    assert top.get("max_lr", top.get("initial_lr", top["lr"])) == result.suggestion.lr
+
+
+def test_an_attribute_that_is_a_factor_of_the_rate():
+    module, fitting = Renamed(), trainer()
+    result = find_lr(fitting, module, loader(), **CLEAR)
+    fitting.fit(module, loader())
+
+    assert fitting.optimizers[0].param_groups[0]["lr"] == pytest.approx(result.suggestion.lr, rel=1e-12)
+    assert module.hparams.learning_rate == pytest.approx(16 * result.suggestion.lr)
+
+
+def test_a_rate_that_nobody_takes_is_said():
+    with pytest.warns(LRFinderWarning, match=r"configure_optimizers does not follow it: the rate would be 0.5"):
+        find_lr(trainer(), Deaf(), loader(), **CLEAR)
+
+
+def test_a_curve_without_a_suggestion_changes_nothing():
+    module = Net()
+    with pytest.warns(LRFinderWarning, match=r"learning rate stays as it was: "):
+        result = find_lr(trainer(), module, loader(), start_lr=1e-12, end_lr=1e-11, num_iter=12, rule="divergence")
+
+    assert module.lr == 0.01
+    assert len(result.losses) == 12
+
+
+@pytest.mark.parametrize("make", [Net, Groups, Lists, Plateau])
+def test_the_callback_trains_on_with_the_suggestion(make):
+    seed()
+    module, finder = make(), LearningRateFinder(**CLEAR)
+    fitting = trainer(callbacks=[finder])
+    fitting.fit(module, loader())
+    outcome = trained(module)
+
+    seed()
+    other = make(finder.result.suggestion.lr)
+    trainer().fit(other, loader())
+    expected = trained(other)
+    # Scaled schedules may differ from built ones in the last bit.
+    near = {"optimizers", "schedulers", "logged", *other.state_dict()} if make is Groups else set()
+    assert set(differences(outcome, expected)) <= near
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(module.state_dict()[name], value)
+
+
+def test_the_callback_leaves_a_training_alone_that_does_not_adopt(tmp_path):
+    outcomes = []
+    for name in ("without", "with"):
+        seed()
+        finders = [LearningRateFinder(epochs=(0, 2), apply=False, **CLEAR)] if name == "with" else []
+        module = Groups()
+        fitting = trainer(
+            max_epochs=3,
+            callbacks=[*finders, ModelCheckpoint(tmp_path / name / "kept", save_top_k=-1)],
+            logger=CSVLogger(tmp_path / name, name="", version=""),
+            enable_checkpointing=True,
+            profiler="simple",
+        )
+        fitting.fit(module, loader())
+        if finders:
+            assert sorted(finders[0].results) == [0, 2]
+            assert finders[0].results[2].total_steps == 3 * 7 - 2 * 7
+        files = sorted(str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*"))
+        logged = (tmp_path / name / "metrics.csv").read_text()
+        profiled = {key: len(times) for key, times in fitting.profiler.recorded_durations.items()}
+        own = {key: count for key, count in profiled.items() if "LearningRateFinder" not in key}
+        outcomes.append(trained(module) | {"files": files, "metrics": logged, "profiled": own})
+
+    assert not differences(*outcomes)
+
+
+def test_a_find_writes_no_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logger = CSVLogger(tmp_path, name="", version="")
+    fitting = pl.Trainer(max_epochs=2, accelerator="cpu", logger=logger, log_every_n_steps=1)  # checkpoints, bars
+    find_lr(fitting, Net(), loader(), **CLEAR)
+
+    assert not list(tmp_path.iterdir())
+
+
+# What Lightning's own tuner is known for
+
+
+def test_it_can_be_run_again_after_epochs_of_training():
+    module, fitting = Net(), trainer()
+    fitting.fit(module, loader())
+    result = find_lr(fitting, module, loader(), **CLEAR | {"end_lr": 0.01, "num_iter": 40})  # more than an epoch's 7
+
+    assert (len(result.losses), result.stop_reason) == (40, StopReason.FINISHED)
+    assert fitting.current_epoch == 2
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_curve_starts_at_the_loss_of_the_first_step(accumulation):
+    torch.manual_seed(0)
+    module, fitting = Net(), trainer(accumulate_grad_batches=accumulation)
+    module.net = nn.Sequential(nn.Linear(4, 1))
+    module.on_train_batch_end = lambda *_: None
+    batches = [next(iter(loader(shuffle=False)))] * 8
+    batches = [batches[0], [2 * part for part in batches[0]]] * 4
+    first = [float(nn.functional.mse_loss(module.net(x).detach(), y)) for x, y in batches[:accumulation]]
+    plain = DataLoader(TensorDataset(*(torch.cat(parts) for parts in zip(*batches, strict=True))), batch_size=16)
+    result = find_lr(fitting, module, plain, **CLEAR)
+
+    assert result.losses[0] == pytest.approx(np.mean(first), abs=0.05 * np.mean(first))
+    assert result.lrs[0] == 1e-4
+
+
+def test_the_steepest_slope_is_taken_over_the_logarithm_of_the_rate():
+    from lightning.pytorch.tuner.lr_finder import _LRFinder
+
+    result = find_lr(trainer(), Net(), loader(batch_size=56), start_lr=1e-5, end_lr=10.0, num_iter=80, progress=False)
+    theirs = _LRFinder("exponential", 1e-5, 10.0, 80)
+    theirs.results = {"lr": result.lrs.tolist(), "loss": result.smoothed.tolist()}
+    slope = np.gradient(result.smoothed, np.log(result.lrs))
+
+    assert result.steepest.lr == pytest.approx(result.lrs[np.argmin(slope)], rel=0.5)
+    assert theirs.suggestion() != result.suggestion.lr
+
+
+def test_the_rate_survives_a_checkpoint(tmp_path):
+    finder = LearningRateFinder(**CLEAR)
+    fitting = trainer(callbacks=[finder, ModelCheckpoint(tmp_path)], enable_checkpointing=True)
+    fitting.fit(Net(), loader())
+    lr = finder.result.suggestion.lr
+
+    again, module = LearningRateFinder(**CLEAR), Net()
+    fitting = trainer(callbacks=[again, ModelCheckpoint(tmp_path)], max_epochs=4, enable_checkpointing=True)
+    fitting.fit(module, loader(), ckpt_path=next(tmp_path.glob("*.ckpt")))
+
+    assert module.lr == module.hparams.lr == lr
+    assert fitting.optimizers[0].param_groups[0]["lr"] == lr
+    assert again.result.suggestion == finder.result.suggestion
+    assert fitting.current_epoch == 4
+
+
+def test_a_find_within_a_fit_that_goes_on_from_a_checkpoint(tmp_path):
+    fitting = trainer(callbacks=[ModelCheckpoint(tmp_path)], enable_checkpointing=True)
+    fitting.fit(Net(), loader())
+
+    module, finder = Net(), LearningRateFinder(epochs=(2,), **CLEAR)
+    fitting = trainer(callbacks=[finder, ModelCheckpoint(tmp_path)], max_epochs=3, enable_checkpointing=True)
+    fitting.fit(module, loader(), ckpt_path=next(tmp_path.glob("*.ckpt")))
+
+    assert fitting.optimizers[0].param_groups[0]["lr"] == finder.result.suggestion.lr == module.lr
+
+
+def test_in_the_middle_of_a_fit_the_present_rate_becomes_the_suggestion():
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    rates, finder = [], LearningRateFinder(epochs=(1,), **CLEAR)
+    module = Lists()  # a tenth of the rate after each epoch
+    trainer(callbacks=[finder, Watch()], max_epochs=3).fit(module, loader())
+
+    lr = finder.result.suggestion.lr
+    assert rates[0] == 0.01
+    assert rates[7] == pytest.approx(lr)
+    assert rates[14] == pytest.approx(lr / 10)
+    assert module.lr == pytest.approx(10 * lr)  # at which configure_optimizers would lead here
