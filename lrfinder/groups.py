@@ -155,9 +155,10 @@ def separate_lrs(optimizer: Optimizer) -> None:
         >>> optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"]
         False
     """
-    uses = Counter(id(group["lr"]) for group in optimizer.param_groups)
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor) and uses[id(group["lr"])] > 1:
+    groups = [group for group in optimizer.param_groups if isinstance(group["lr"], Tensor)]
+    uses = Counter(id(group["lr"]) for group in groups)
+    for group in groups:
+        if uses[id(group["lr"])] > 1:
             group["lr"] = group["lr"].detach().clone()
 
 
@@ -244,7 +245,7 @@ class RateWriter:
         Args:
             lr: The reference group's rate.
         """
-        write_lrs(self._optimizer, group_lrs(self.ratios, lr))
+        write_lrs(self._optimizer, [lr * ratio for ratio in self.ratios])
 
 
 def _base_lrs(optimizer: Optimizer) -> list[float]:

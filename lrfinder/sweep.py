@@ -249,11 +249,12 @@ class Sweep:
         Returns:
             The learning rate, or None.
         """
-        if self.done or self._next == len(self._grid):
+        if self._stop_reason is not None or self._next == len(self._grid):
             return None
-        self._pending.append(self._next)
-        self._next += 1
-        return float(self._grid[self._pending[-1]])
+        index = self._next
+        self._pending.append(index)
+        self._next = index + 1
+        return float(self._grid[index])
 
     def tell(self, loss: float) -> bool:
         """Take the loss of the oldest step that was asked for and not told yet.
@@ -305,7 +306,7 @@ class Sweep:
 
     def finish(self) -> None:
         """Mark the sweep as FINISHED if every rate was asked for and told; `tell` and `skip` do so by themselves."""
-        if not self.done and self._next == len(self._grid) and not self._pending:
+        if not self._pending and self._next == len(self._grid) and not self.done:
             self._stop_reason = StopReason.FINISHED
 
     def _oldest(self, caller: str) -> int:
