@@ -78,6 +78,7 @@ class Search:
     steps: int = 0
     sweep: Sweep | None = None
     noted: Exception | None = None
+    _complete: list[Curve] = field(default_factory=list, init=False)
     _verified: bool = field(default=False, init=False)
 
     def run(self) -> list[Curve]:
@@ -90,14 +91,14 @@ class Search:
         start, end = self._range()
         lrs = grid(start, end, options.num_iter, options.mode)
         self.progress.expect(self.steps + options.repeats * options.num_iter)
-        curves = []
         for repeat in range(options.repeats):
             if repeat:
                 # The model starts again, the stream of batches goes on: other batches, another noise.
                 self.snapshot.rewind(streams=False)
             self.progress.phase("sweep" if options.repeats == 1 else f"sweep {repeat + 1}/{options.repeats}")
-            curves.append(self._sweep(lrs, validate=self.validate, on_point=None if repeat else options.on_step))
-        return curves
+            curve = self._sweep(lrs, validate=self.validate, on_point=None if repeat else options.on_step)
+            self._complete.append(curve)
+        return self._complete
 
     def refine(self, curve: Curve) -> Refined:
         """Try a few rates below divergence in short annealed trainings.
@@ -181,7 +182,7 @@ class Search:
             on_point=on_point,
             ranks=self.ranks,
         )
-        return self.curve()
+        return self._latest()
 
     def _count(self, _: int) -> None:
         self.steps += 1
@@ -192,11 +193,14 @@ class Search:
             self._verified = True
 
     def curve(self) -> Curve:
-        """Return what the latest sweep has measured so far.
+        """Return what has been measured so far.
 
         Returns:
-            Its curve; without points if there was none yet.
+            The mean of the repeats that are complete, else what the latest sweep has; without points if there was none.
         """
+        return self.mean(self._complete) if self._complete else self._latest()
+
+    def _latest(self) -> Curve:
         if self.sweep is None:
             return _curve(np.empty(0), np.empty(0), np.empty(0, dtype=np.intp), self.options.smoothing)
         measured = _curve(self.sweep.lrs, self.sweep.losses, self.sweep.indices, self.options.smoothing)
