@@ -50,8 +50,9 @@ def find_lr(
     """Run a range test on what `trainer.train()` would train, and leave the trainer as it was, bit for bit.
 
     Data loader, collator, `training_step`, `compute_loss`, label smoothing, accumulation, clipping, mixed precision and
-    parameter groups are the trainer's own; a point of the curve is the mean loss of a whole optimizer step. Callbacks
-    are not called, and nothing is logged or saved. It works before a `train()` and between two.
+    parameter groups are the trainer's own; a point of the curve is the loss of a whole optimizer step, as the trainer
+    reckons it for its log, unrounded. Callbacks are not called, and nothing is logged or saved. It works before a
+    `train()` and between two.
 
     Args:
         trainer: A `Trainer`, of transformers or of a library that builds on it.
@@ -218,7 +219,8 @@ class _TrainerStep:
             micro_batches: As many batches as the arguments accumulate.
 
         Returns:
-            The mean loss of the step: each `training_step` returns its micro-batch's share of it.
+            The loss of the step as the trainer logs it: the sum of what `training_step` returns, which is each
+            micro-batch's share of the mean.
         """
         trainer, accelerator = self._trainer, self._trainer.accelerator
         model, args = trainer.model_wrapped, trainer.args
