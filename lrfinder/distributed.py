@@ -4,6 +4,7 @@ Without an initialised process group there is nothing to decide, and `together` 
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
@@ -14,11 +15,15 @@ import torch.distributed as dist
 
 from lrfinder.errors import ArgumentError, LRFinderError, RankError
 
-__all__ = ["Ranks", "together"]
+__all__ = ["DataEnded", "Ranks", "together"]
 
 # What a collective raises when a peer has gone or does not answer in time names the backend.
 _CUT_OFF = re.compile(r"gloo|NCCL|c10d|ProcessGroup|pair closure|Connection (closed|reset) by peer")
 _QUOTED = 1000  # characters of another rank's message
+
+
+class DataEnded(Exception):  # noqa: N818 - no error: the loop catches it
+    """The data of another rank have ended."""
 
 
 class _Site(IntEnum):
@@ -75,12 +80,13 @@ class Ranks:
 
     The users' collectives and these never share a group: a rank that has failed and one that waits in the user's
     collective would answer each other. Each meeting is one small all-reduce, so that whatever a rank waits for, it
-    hears of a failure.
+    hears of a failure. A step under DDP has one, before the backward pass, or two, if the forward pass communicates.
 
     Attributes:
         rank: This rank.
         world_size: How many there are.
-        collective_steps: Whether a whole step may communicate (FSDP2, a user's own step), not just its backward.
+        collective_steps: Whether a whole step may communicate (FSDP2, a user's own step), not just its backward. Any
+            other step has to call `before_backward`.
     """
 
     def __init__(self) -> None:
@@ -94,6 +100,8 @@ class Ranks:
         self.collective_steps = False
         self._inside = False
         self._settled: BaseException | None = None
+        self._waiting: deque[float | None] = deque()
+        self._means: list[float | None] = []
         try:
             self._group = dist.new_group(backend="gloo", timeout=_timeout())
         except RuntimeError as error:
@@ -125,17 +133,29 @@ class Ranks:
                     )
 
     def any_ended(self, ended: bool) -> bool:  # noqa: FBT001 - what is asked is the method's name
-        """Return whether the data of any rank has ended; a step begins if not."""
-        rows = self._meet(_Site.BATCH, float(ended))
-        self._inside = self.collective_steps
-        return any(row[1] for row in rows)
+        """Return whether the data of this rank have ended, or of any, if it is known so early.
+
+        Where a step has a meeting in it, the others hear of it there (`DataEnded`).
+        """
+        if ended or self.collective_steps:
+            ended = any(row[1] for row in self._meet(_Site.BATCH, float(ended)))
+        self._inside = self.collective_steps and not ended
+        return ended
 
     def before_forward(self) -> None:
-        """Wait until every rank has come to a forward pass that communicates."""
+        """Wait until every rank has come to a forward pass that communicates.
+
+        Raises:
+            DataEnded: One of them has no more data.
+        """  # noqa: DOC502 - raised at the meeting
         self._meet(_Site.FORWARD)
 
     def before_backward(self) -> None:
-        """Wait until every rank has its loss: nobody begins a backward pass if one has failed."""
+        """Wait until every rank has its loss: nobody begins a backward pass if one has failed.
+
+        Raises:
+            DataEnded: One of them has no more data.
+        """  # noqa: DOC502 - raised at the meeting
         self._meet(_Site.BACKWARD)
         self._inside = True
 
@@ -151,17 +171,24 @@ class Ranks:
         """Wait until every rank has its loss on a held-out batch."""
         self._meet(_Site.VALIDATION)
 
-    def mean(self, losses: list[float | None]) -> list[float | None]:
-        """Return the means over all ranks of losses that each rank has as many of, after a step.
+    def means(self, losses: list[float | None], *, last: bool = False) -> list[float | None]:
+        """Take losses of this rank after a step, and return means over all ranks as far as they are known.
+
+        A loss travels with the next meeting, so that it costs none of its own.
 
         Args:
-            losses: This rank's, None for a skipped step.
+            losses: This rank's, as many as the other ranks', None for a skipped step.
+            last: Whether to meet for those that still wait.
 
         Returns:
-            The same numbers on every rank.
+            The means not returned before, in order, the same numbers on every rank.
         """
         self._inside = False
-        return [None if loss is None else self._mean(loss) for loss in losses]
+        self._waiting.extend(losses)
+        while last and self._waiting:
+            self._meet(_Site.LOSS)
+        means, self._means = self._means, []
+        return means
 
     def share(self, value: Any) -> Any:
         """Return what rank 0 gives, once all ranks have come this far.
@@ -193,7 +220,7 @@ class Ranks:
             if self._inside:
                 # The others may wait in a collective of the user's: they would not come to a meeting.
                 return self._cut_off(error) if consequence else error
-            self._sum(_Site.FAILED, 0.0)
+            self._sum(_Site.FAILED)
             cause = self._first_cause((consequence, _quote(error)))
         except RuntimeError:  # the others have gone
             return self._cut_off(error) if consequence else error
@@ -203,18 +230,33 @@ class Ranks:
         """Give the group up; nothing is communicated."""
         dist.destroy_process_group(self._group)
 
-    def _mean(self, loss: float) -> float:
-        return sum(row[1] for row in self._meet(_Site.LOSS, loss)) / self.world_size
+    def _meet(self, site: _Site, flag: float = 0.0) -> list[list[float]]:
+        """Return site, flag and loss of every rank, or raise if one of them has failed.
 
-    def _meet(self, site: _Site, value: float = 0.0) -> list[list[float]]:
-        """Return site and value of every rank, or raise if one of them has failed."""
+        Args:
+            site: Where this rank is.
+            flag: What it answers to the question of that site.
+
+        Returns:
+            A row for each rank.
+
+        Raises:
+            DataEnded: Another rank is at the end of its data, this one elsewhere.
+        """
+        loss = self._waiting[0] if self._waiting else None
         try:
-            rows = self._sum(site, value)
+            rows = self._sum(site, flag, 0.0 if loss is None else loss)
         except RuntimeError as error:
             raise self._agreed(self._cut_off(error)) from error
         if any(row[0] == _Site.FAILED for row in rows):
             raise self._agreed(self._first_cause(None))
-        if any(row[0] != site for row in rows):
+        if self._waiting:
+            self._waiting.popleft()
+            self._means.append(None if loss is None else sum(row[2] for row in rows) / self.world_size)
+        if site != _Site.BATCH and any(row[0] == _Site.BATCH and row[1] for row in rows):
+            raise DataEnded
+        has_ended = site == _Site.BATCH and flag
+        if not has_ended and any(row[0] != site for row in rows):
             places = ", ".join(f"rank {rank}: {_Site(int(row[0])).name}" for rank, row in enumerate(rows))
             raise self._agreed(
                 LRFinderError(
@@ -224,11 +266,10 @@ class Ranks:
             )
         return rows
 
-    def _sum(self, site: _Site, value: float) -> list[list[float]]:
+    def _sum(self, site: _Site, flag: float = 0.0, loss: float = 0.0) -> list[list[float]]:
         # Each rank fills its own row: adding zeros is exact, in any order, so that all ranks read the same bits.
-        rows = torch.zeros(self.world_size, 2, dtype=torch.float64, device="cpu")
-        rows[self.rank, 0] = float(site)
-        rows[self.rank, 1] = value
+        rows = torch.zeros(self.world_size, 3, dtype=torch.float64, device="cpu")
+        rows[self.rank] = torch.tensor([float(site), flag, loss], dtype=torch.float64, device="cpu")
         dist.all_reduce(rows, group=self._group)
         return rows.tolist()
 

@@ -225,6 +225,7 @@ class LRFinder:
             shown = options.progress and (ranks is None or ranks.rank == 0)
             progress = stack.enter_context(Progress(enabled=shown, total=options.num_iter * options.repeats))
             if ranks is not None:
+                ranks.collective_steps = self._user_step is not None or is_sharded(self.model.modules())
                 stack.enter_context(before_forward(self.model, ranks.before_forward))
             snapshot = stack.enter_context(self._preserved(loader, options))
             stack.callback(batches.close)
@@ -286,8 +287,6 @@ class LRFinder:
         return self._device if self._device is not None else next(self.model.parameters()).device
 
     def _training_step(self, batch_loss: BatchLoss, ranks: Ranks | None) -> Step:
-        if ranks is not None:
-            ranks.collective_steps = self._user_step is not None or is_sharded(self.model.modules())
         if self._user_step is not None:
             return UserStep(self._user_step, batch_loss.device)
         return TrainingStep(

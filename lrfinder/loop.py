@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lrfinder.data import Batches
-from lrfinder.distributed import Ranks
+from lrfinder.distributed import DataEnded, Ranks
 from lrfinder.recorder import Recorder
 from lrfinder.step import Step
 from lrfinder.sweep import StopReason, Sweep
@@ -71,7 +71,7 @@ def run_sweep(
         if teller.training and isinstance(error, Exception) and sweep.stop_reason is StopReason.NONFINITE:
             return error
         raise
-    teller.tell(recorder.drain())
+    teller.tell(recorder.drain(), last=True)
     return None
 
 
@@ -96,7 +96,11 @@ def _pull(
             return
         rates.write(lr)
         teller.training = True
-        loss = step(micro_batches)
+        try:
+            loss = step(micro_batches)
+        except DataEnded:
+            sweep.exhaust()
+            return
         teller.training = False
         steps += 1
         if after_step is not None:
@@ -123,9 +127,9 @@ class _Teller:
         self.on_point = on_point
         self.training = False  # only code that trains can have met a value that is not finite
 
-    def tell(self, losses: list[float | None]) -> None:
+    def tell(self, losses: list[float | None], *, last: bool = False) -> None:
         if self._ranks is not None:
-            losses = self._ranks.mean(losses)
+            losses = self._ranks.means(losses, last=last)
         kept = []
         for loss in losses:
             lr = self.asked.popleft()

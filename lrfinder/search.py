@@ -148,7 +148,7 @@ class Search:
             score = float(measure())
         else:
             score = float(np.mean(losses[-max(len(losses) // LAST_SHARE, 1) :])) if len(losses) else math.inf
-        return score if self.ranks is None else self.ranks.mean([score])[0] or 0.0
+        return score if self.ranks is None else self.ranks.means([score], last=True)[0] or 0.0
 
     def _start_anew(self) -> None:
         self.snapshot.rewind()

@@ -74,7 +74,7 @@ def test_a_rank_that_fails_outside_of_collectives(reports, world_size, place):
 def test_partial_results_are_the_same(reports):
     first, second = (report["partial"] for report in reports(2))
     assert first["losses"] == second["losses"]
-    assert len(first["losses"]) == 3
+    assert len(first["losses"]) == 2  # the third was on its way
 
 
 def test_the_data_of_one_rank_end(reports):
