@@ -3,7 +3,6 @@
 Without an initialised process group there is nothing to decide, and `together` yields None.
 """
 
-import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,12 +13,9 @@ import torch
 import torch.distributed as dist
 
 from lrfinder.errors import ArgumentError, LRFinderError, RankError
+from lrfinder.notices import Notices, is_cut_off, quote
 
 __all__ = ["DataEnded", "Ranks", "together"]
-
-# What a collective raises when a peer has gone or does not answer in time names the backend.
-_CUT_OFF = re.compile(r"gloo|NCCL|c10d|ProcessGroup|pair closure|Connection (closed|reset) by peer")
-_QUOTED = 1000  # characters of another rank's message
 
 
 class DataEnded(Exception):  # noqa: N818 - no error: the loop catches it
@@ -109,7 +105,7 @@ class Ranks:
                 f"LRFinder.find() must be called on each of the {self.world_size} ranks, but rank {self.rank} could "
                 f"not reach the others: {error}"
             ) from error
-        self._notices = _Notices(self._group)
+        self._notices = Notices(self._group)
 
     def same(self, arguments: Mapping[str, Any]) -> None:
         """Insist on the same arguments everywhere: other decisions would follow from others.
@@ -213,7 +209,7 @@ class Ranks:
         """
         if error is self._settled:
             return error
-        consequence = _is_cut_off(error)
+        consequence = is_cut_off(error)
         if not consequence:
             self._notices.post(self.rank, error)
         try:
@@ -221,7 +217,7 @@ class Ranks:
                 # The others may wait in a collective of the user's: they would not come to a meeting.
                 return self._cut_off(error) if consequence else error
             self._sum(_Site.FAILED)
-            cause = self._first_cause((consequence, _quote(error)))
+            cause = self._first_cause((consequence, quote(error)))
         except RuntimeError:  # the others have gone
             return self._cut_off(error) if consequence else error
         return cause if consequence and cause is not None else error
@@ -297,7 +293,7 @@ class Ranks:
         if found is not None:
             return _rank_error(*found)
         return RankError(
-            f"Another rank stopped answering; rank {self.rank} noticed by: {_quote(error)}. "
+            f"Another rank stopped answering; rank {self.rank} noticed by: {quote(error)}. "
             "Its own log says why it left; a rank that only takes long needs a longer timeout in init_process_group."
         )
 
@@ -307,41 +303,8 @@ class Ranks:
         return error
 
 
-class _Notices:
-    """A notice in the process group's store, which can be posted and read without meeting anybody."""
-
-    def __init__(self, group: Any) -> None:
-        self._key = f"lrfinder/{group.group_name}/failure"
-        find = getattr(dist.distributed_c10d, "_get_default_store", None)
-        self._store = None if find is None else find()
-
-    def post(self, rank: int, error: BaseException) -> None:
-        """Say which rank failed and why, if nobody else has."""
-        with suppress(RuntimeError):  # the store may have gone with the rank that kept it
-            if self._store is not None:
-                self._store.compare_set(self._key, "", f"{rank} {_quote(error)}")
-
-    def read(self) -> tuple[int, str] | None:
-        """Return rank and message of the first notice, without waiting for one."""
-        with suppress(RuntimeError):
-            if self._store is not None and self._store.check([self._key]):
-                rank, message = self._store.get(self._key).decode().split(" ", 1)
-                return int(rank), message
-        return None
-
-
 def _rank_error(rank: int, message: str) -> RankError:
     return RankError(f"Rank {rank} failed, so this rank stopped too and put everything back. Rank {rank}: {message}")
-
-
-def _quote(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:_QUOTED]
-
-
-def _is_cut_off(error: BaseException) -> bool:
-    if isinstance(error, getattr(dist, "DistError", ())):
-        return True
-    return isinstance(error, RuntimeError) and _CUT_OFF.search(str(error)) is not None
 
 
 def _timeout() -> Any:

@@ -36,20 +36,5 @@ def test_importing_does_not_load_what_only_distributed_training_needs():
     assert printed.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (RuntimeError("[/x/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1"), True),
-        (RuntimeError("Application timeout caused pair closure"), True),
-        (dist.DistNetworkError("Connection was likely closed."), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
-        (RuntimeError("DataLoader timed out after 5 seconds"), False),
-        (ValueError("gloo"), False),
-    ],
-)
-def test_which_errors_are_but_consequences_of_anothers(error, expected):
-    assert distributed._is_cut_off(error) is expected
-
-
 def test_the_control_group_waits_as_long_as_the_default_group(group_of_one):
     assert distributed._timeout().total_seconds() == 17
