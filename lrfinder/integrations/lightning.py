@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import isclose, isfinite
-from operator import attrgetter
 from typing import Any
 from warnings import warn
 
@@ -33,33 +32,20 @@ from lrfinder.integrations.lightning_rates import (
     suggested,
     top_rate,
 )
-from lrfinder.integrations.lightning_step import LightningFinder, make_quiet, train_batches
+from lrfinder.integrations.lightning_state import (
+    CAPTURED,
+    Attributes,
+    captured,
+    count_from_zero,
+    data_of,
+    make_quiet,
+)
+from lrfinder.integrations.lightning_step import LightningFinder, train_batches
 from lrfinder.loader import LoaderState
 from lrfinder.result import RangeTestResult
 from lrfinder.snapshot import preserved
 
 __all__ = ["CAPTURED", "LearningRateFinder", "find_lr"]
-
-CAPTURED = {
-    "": "the trainer: callbacks, loggers, profiler, limits, should_stop, state",
-    "strategy": "optimizers, schedulers, the wrapped model",
-    "precision_plugin": "the gradient scaler",
-    "fit_loop": "epoch counters, the data's source and iterator",
-    "fit_loop.epoch_loop": "batch and scheduler counters, logged results",
-    "fit_loop.epoch_loop.automatic_optimization": "global_step",
-    "fit_loop.epoch_loop.manual_optimization": "global_step under manual optimization",
-    "fit_loop.epoch_loop.val_loop": "validation's counters and source",
-    "validate_loop": "its source of data, which a fit attaches too",
-    "test_loop": "likewise",
-    "predict_loop": "likewise",
-    "_logger_connector": "metrics for callbacks, loggers and the progress bar",
-    "_data_connector": "where data comes from",
-    "_callback_connector": "callbacks that the module brings",
-    "_checkpoint_connector": "a checkpoint that is being restored",
-    "_signal_connector": "signal handlers",
-}
-"""The framework's state that a find changes and puts back: attributes of the trainer, by path. Beside it the module,
-its optimizers and schedulers, the data module's attributes, the loaders, and the random streams are put back."""
 
 # Callbacks that decide what a training step is; all others are silent during a find.
 _HEEDED = (BaseFinetuning, GradientAccumulationScheduler)
@@ -126,13 +112,14 @@ def find_lr(
     find_options.setdefault("progress", _shows_bars(trainer))
     visit = _Visit(optimizer, attribute if apply else None, find_options)
     sources = [*tree_leaves(train_dataloaders), *([] if datamodule is None else [datamodule])]
-    captures = [LoaderState(source) for source in sources] + [_Attributes(each) for each in [datamodule] if each]
+    captures = [LoaderState(source) for source in sources] + [Attributes(each) for each in [datamodule] if each]
     heeded = [callback for callback in trainer.callbacks if isinstance(callback, _HEEDED)]  # type: ignore[attr-defined]
     objects: list[Any] = [original, *captured(trainer), *heeded]
     with preserved(objects, last=captures, leave=[train_dataloaders, *data_of(trainer)]), _interruptible():
         trainer.callbacks = [*heeded, visit]  # type: ignore[attr-defined]  # the trainer sets it in a connector
         make_quiet(trainer)
-        _count_from_zero(trainer)
+        count_from_zero(trainer)
+        trainer.limit_val_batches = trainer.num_sanity_val_steps = 0
         validated = datamodule is None and is_overridden("validation_step", original)
         trainer.fit(module, train_dataloaders, [] if validated else None, datamodule)  # else Lightning would miss some
     if visit.error is not None:
@@ -287,43 +274,6 @@ class _Visit(pl.Callback):
             )
 
 
-class _Attributes:
-    """The attributes of an object, and nothing within them: a data module may hold much data."""
-
-    def __init__(self, owner: Any) -> None:
-        self._owner, self._saved = owner, dict(vars(owner))
-
-    def restore(self) -> None:
-        vars(self._owner).clear()
-        vars(self._owner).update(self._saved)
-
-
-def captured(trainer: pl.Trainer) -> list[Any]:
-    """Return the objects behind `CAPTURED`, and the schedulers of the present fit.
-
-    Args:
-        trainer: The trainer.
-
-    Returns:
-        Objects whose attributes a snapshot keeps.
-    """
-    schedulers = [config.scheduler for config in trainer.strategy.lr_scheduler_configs]
-    return [attrgetter(path)(trainer) if path else trainer for path in CAPTURED] + schedulers
-
-
-def data_of(trainer: pl.Trainer) -> list[Any]:
-    """Return what a trainer's data sources hold, which is not entered: it may be long.
-
-    Args:
-        trainer: The trainer.
-
-    Returns:
-        What was given as loaders.
-    """
-    sources = trainer.fit_loop._data_source, trainer.fit_loop.epoch_loop.val_loop._data_source
-    return [source.instance for source in sources if not isinstance(source.instance, pl.LightningModule)]
-
-
 def _find(trainer: pl.Trainer, which: int | str | None, options: dict[str, Any]) -> tuple[Optimizer, RangeTestResult]:
     # Within a fit that is about to train on a batch.
     swept = selected(trainer.optimizers, which)
@@ -343,19 +293,6 @@ def _steps_left(trainer: pl.Trainer) -> int | None:
 def _shows_bars(trainer: pl.Trainer) -> bool:
     bar = trainer.progress_bar_callback
     return bar is not None and bool(getattr(bar, "is_enabled", True))
-
-
-def _count_from_zero(trainer: pl.Trainer) -> None:
-    """Let a trainer that has finished a fit begin another."""
-    loop = trainer.fit_loop.epoch_loop
-    for progress in (
-        trainer.fit_loop.epoch_progress,
-        loop.batch_progress,
-        loop.automatic_optimization.optim_progress.optimizer.step,
-        loop.manual_optimization.optim_step_progress,
-    ):
-        progress.total.reset()
-        progress.current.reset()
 
 
 def _check(trainer: Any, module: Any, *, standalone: bool = True) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.data import sized_len
-from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.trainer.call import _call_strategy_hook
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
@@ -19,9 +17,10 @@ from torch.optim import Optimizer
 from lrfinder.distributed import Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
+from lrfinder.integrations.lightning_state import make_quiet
 from lrfinder.step import BatchLoss, Step, needs_closure
 
-__all__ = ["LightningFinder", "LightningStep", "make_quiet", "train_batches"]
+__all__ = ["LightningFinder", "LightningStep", "train_batches"]
 
 
 class LightningStep(pl.Callback):
@@ -216,16 +215,6 @@ class LightningFinder(LRFinder):
         arguments = trainer.fit_loop.epoch_loop._build_kwargs(OrderedDict(), batch, 0)
         output = _call_strategy_hook(trainer, "training_step", *arguments.values())
         return output if isinstance(output, Tensor) else output["loss"]
-
-
-def make_quiet(trainer: pl.Trainer) -> None:
-    """Replace loggers and profiler by silent ones.
-
-    Args:
-        trainer: The trainer.
-    """
-    trainer.loggers = [DummyLogger() for _ in trainer.loggers]
-    trainer.profiler = PassThroughProfiler()  # type: ignore[attr-defined]  # the trainer sets it in a connector
 
 
 def train_batches(trainer: pl.Trainer) -> Any:

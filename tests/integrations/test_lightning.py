@@ -1,8 +1,13 @@
 """Lightning: the fit after a find is the fit without one, bit for bit, and the curve is the fit's own."""
 
+import json
 import logging
+import os
 import random
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 pl = pytest.importorskip("lightning.pytorch", reason="the tests of the integration need lightning")
 
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint  # noqa: E402 - once it is known to be there
+from lightning.pytorch.callbacks import BaseFinetuning, Callback, ModelCheckpoint  # noqa: E402 - once it is known to be there
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 
@@ -459,7 +464,7 @@ def test_the_steepest_slope_is_taken_over_the_logarithm_of_the_rate():
     slope = np.gradient(result.smoothed, np.log(result.lrs))
 
     assert result.steepest.lr == pytest.approx(result.lrs[np.argmin(slope)], rel=0.5)
-    assert theirs.suggestion() != result.suggestion.lr
+    assert theirs.suggestion() < result.steepest.lr / 10
 
 
 def test_the_rate_survives_a_checkpoint(tmp_path):
@@ -503,3 +508,197 @@ def test_in_the_middle_of_a_fit_the_present_rate_becomes_the_suggestion():
     assert rates[7] == pytest.approx(lr)
     assert rates[14] == pytest.approx(lr / 10)
     assert module.lr == pytest.approx(10 * lr)  # at which configure_optimizers would lead here
+
+
+def test_two_ranks_find_the_same_and_train_on_as_without(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key not in {"RANK", "WORLD_SIZE", "LOCAL_RANK"}}
+    command = [
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "tests.integrations.lightning_ranks",
+    ]
+    process = subprocess.run(
+        [sys.executable, "-m", *command, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    reports = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+
+    for report in reports:
+        assert not report["changed"]
+        assert report["plain"] == report["after a find"] == report["with the callback"] == report["after a fault"]
+        assert report["lr"] == report["callback's lr"] == reports[0]["lr"]
+        assert report["losses"] == reports[0]["losses"]
+        assert (report["steps"], report["world"]) == (4, 2)
+    assert [report["error"][0] for report in reports] == ["RankError", "RuntimeError"]
+    assert "Rank 1: RuntimeError: only here" in reports[0]["error"][1]
+
+
+# Ways of training, and what is refused
+
+
+def test_a_scaler_that_finds_its_scale_costs_no_points():
+    result = find_lr(trainer(plugins=scaler()), Net(), loader(), **FIND)
+
+    assert result.lrs[0] == FIND["start_lr"]
+    assert result.steps > len(result.lrs) + 5
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_steps_without_a_loss_are_gaps():
+    class Picky(Net):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx == 3 else super().training_step(batch, batch_idx)
+
+    result = find_lr(trainer(), Picky(), loader(), **FIND)
+    kept = np.geomspace(FIND["start_lr"], FIND["end_lr"], FIND["num_iter"])[[0, 1, 2, 4, 5, 6, 7, 8, 9]]
+    np.testing.assert_allclose(result.lrs[: len(kept)], kept[: len(result.lrs)])
+    assert len(result.lrs) >= 5
+
+
+def test_a_closure_is_measured_by_its_first_call():
+    result = find_lr(trainer(), Quasi(), loader(), **FIND)
+    plain = find_lr(trainer(), Net(), loader(), **FIND)
+
+    assert result.losses[0] == pytest.approx(plain.losses[0], rel=1)
+    assert result.meta["optimizer"] == "LBFGS"
+
+
+def test_held_out_data_repeats_and_refining():
+    held_out = find_lr(trainer(), Net(), loader(), val_loader=loader(), val_batches=2, **FIND)
+    repeated = find_lr(trainer(accumulate_grad_batches=2), Net(), loader(), repeats=2, **CLEAR)
+    refined = find_lr(trainer(max_epochs=20), Net(), loader(), refine=True, **CLEAR)
+
+    assert held_out.context.val
+    assert len(held_out.lrs) >= 5
+    assert repeated.suggestion.spread is not None
+    assert refined.suggestion.rule == "refine"
+
+
+def test_what_is_told_to_find_reaches_it():
+    points = []
+    options = {"total_steps": 500, "on_step": lambda *point: points.append(point), "rule": "valley"}
+    result = find_lr(trainer(), Net(), loader(), apply=False, **FIND, **options)
+
+    assert result.total_steps == 500
+    assert [lr for _, lr, _ in points] == result.lrs.tolist()
+
+
+def test_frozen_layers_are_frozen_in_the_find_too():
+    class Freeze(BaseFinetuning):
+        def freeze_before_training(self, pl_module):
+            self.freeze(pl_module.net[0])
+
+        def finetune_function(self, pl_module, epoch, optimizer):
+            pass
+
+    class Loud(Callback):
+        def on_train_start(self, trainer, pl_module):
+            raise AssertionError("other callbacks are silent")
+
+    class Watching(Net):
+        def training_step(self, batch, batch_idx):
+            frozen.append(not self.net[0].weight.requires_grad)
+            return super().training_step(batch, batch_idx)
+
+    frozen, module = [], Watching()
+    find_lr(trainer(callbacks=[Freeze(), Loud()]), module, loader(), **FIND)
+
+    assert len(frozen) >= 5
+    assert all(frozen)
+    assert module.net[0].weight.requires_grad
+
+
+def test_it_reads_the_data_of_a_module():
+    class Own(Net):
+        def train_dataloader(self):
+            return loader()
+
+        def val_dataloader(self):
+            raise AssertionError("nothing is validated")
+
+        def validation_step(self, batch, batch_idx):
+            return self.training_step(batch, batch_idx)
+
+    assert len(find_lr(trainer(), Own(), **FIND).lrs) >= 5
+
+
+def test_the_optimizer_is_named_where_there_are_several():
+    for named in (1, "Adam"):
+        module = Adversaries()
+        result = find_lr(trainer(), module, loader(), optimizer=named, **CLEAR)
+        assert result.meta["optimizer"] == "Adam"
+        assert module.lr == result.suggestion.lr
+    with pytest.raises(ArgumentError, match=r"got None and 2 optimizers \(0: 'SGD', 1: 'Adam'\)"):
+        find_lr(trainer(), Adversaries(), loader(), **FIND)
+    with pytest.raises(ArgumentError, match=r"\(0: 'SGD', 1: 'Adam'\), got 'Lion'"):
+        find_lr(trainer(), Adversaries(), loader(), optimizer="Lion", **FIND)
+
+
+def test_manual_optimization_has_to_show_its_loss():
+    class Silent(Adversaries):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+
+    with pytest.raises(ArgumentError, match=r"needs a training_step that returns the loss to look at, got Silent"):
+        find_lr(trainer(), Silent(), loader(), optimizer=1, **FIND)
+    with pytest.raises(ArgumentError, match=r"val_loader.*does not step by itself"):
+        find_lr(trainer(), Adversaries(), loader(), optimizer=1, val_loader=loader(), **FIND)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fast_dev_run": 2}, r"needs more than the few batches of Trainer\(fast_dev_run=2\)"),
+        ({"limit_train_batches": 0}, "must train on at least one batch"),
+        ({"strategy": "ddp_spawn", "devices": 2}, r"spawns or forks, got _MultiProcessingLauncher; put LearningRateF"),
+    ],
+)
+def test_what_a_trainer_cannot_do_is_said(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        find_lr(trainer(**options), Net(), loader(), **FIND)
+
+
+def test_the_other_package_is_named():
+    other = pytest.importorskip("pytorch_lightning", reason="needs the package that is refused")
+    fitting = other.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
+    with pytest.raises(ArgumentError, match=r"got Trainer of the package pytorch_lightning; import lightning.pytorch"):
+        find_lr(fitting, Net(), loader(), **FIND)
+    with pytest.raises(
+        ArgumentError, match=r"find_lr\(module=...\) must be a lightning.pytorch.LightningModule, got Linear"
+    ):
+        find_lr(trainer(), nn.Linear(1, 1), loader(), **FIND)
+
+
+def test_an_attribute_is_needed_where_it_is_to_be_set():
+    module = Net()
+    del module.lr
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.1)
+    module._hparams = {}
+    with pytest.raises(ArgumentError, match=r"apply=True\) needs an attribute 'lr' or 'learning_rate'.*none in Net"):
+        find_lr(trainer(), module, loader(), **FIND)
+    with pytest.raises(ArgumentError, match=r"needs an attribute 'rate'"):
+        find_lr(trainer(), Net(), loader(), attribute="rate", **FIND)
+    assert len(find_lr(trainer(), module, loader(), apply=False, **FIND).lrs) >= 5
+
+
+def test_bad_options_are_said_before_anything_is_touched():
+    module, fitting = Net(), trainer()
+    before = Fingerprint(module=module, trainer=fitting).values
+    with pytest.raises(LRFinderError, match="must exceed"):
+        find_lr(fitting, module, loader(), start_lr=1.0, end_lr=0.1)
+    assert not differences(before, Fingerprint(module=module, trainer=fitting).values)
+
+
+def test_a_trial_run_of_the_trainer_skips_the_callback():
+    finder, module = LearningRateFinder(**FIND), Net()
+    with pytest.warns(LRFinderWarning, match="does nothing under Trainer"):
+        trainer(callbacks=[finder], fast_dev_run=2).fit(module, loader())
+    assert (finder.result, module.lr) == (None, 0.01)
