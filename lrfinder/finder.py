@@ -157,6 +157,9 @@ class LRFinder:
         with the points so far in `partial`. The loss at a rate is the training loss of a fresh batch before the
         step at that rate. (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.)
 
+        In a process group every rank calls this with the same arguments. Losses are means over ranks, all take the same
+        decisions and return the same result; rank 0 shows the bar and issues the warnings.
+
         Args:
             loader: The training data: a `DataLoader` or any iterable of batches. An iterator is consumed.
             start_lr: The first rate. Left out, a scout of at most 30 steps finds where the sweep should begin.

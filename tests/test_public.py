@@ -18,8 +18,8 @@ PACKAGE = Path(lrfinder.__file__).parent
 # A file imports from files above its own, never below: also inside functions, also for types only.
 ORDER = [
     "errors", "sweep", "curve", "smoothing", "features", "auto", "suggest", "spread", "groups", "schedulers",
-    "distributed", "ddp", "fsdp", "failures", "interrupts", "memory", "checksum", "tensors", "rng", "contents",
-    "snapshot",
+    "notices", "distributed", "ddp", "fsdp", "failures", "interrupts", "memory", "checksum", "tensors", "rng",
+    "contents", "snapshot",
     "loader", "data", "guard", "step", "recorder", "loop", "progress", "checks", "options", "probe", "refine", "search",
     "doubts",
     "labels", "preview", "view", "plotting", "archive", "report", "result", "finder",
