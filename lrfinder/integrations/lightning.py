@@ -88,7 +88,8 @@ def find_lr(
         ArgumentError: The trainer, the module or an option breaks a rule.
 
     Example:
-        >>> import torch
+        >>> import warnings, torch
+        >>> warnings.simplefilter("ignore")  # Lightning's own, about workers
         >>> class Line(pl.LightningModule):
         ...     def __init__(self, lr=1e-3):
         ...         super().__init__()
