@@ -1,0 +1,62 @@
+"""A training with Accelerate, as its documentation writes it."""
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lrfinder.integrations.accelerate import finder_for
+
+__all__ = ["Setup", "reset"]
+
+
+def reset():
+    """Forget Accelerate's states, which all accelerators of a process share."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+class Setup:
+    """The same training at every call."""
+
+    def __init__(self, *, scaler=None, accumulation=1, max_grad_norm=None, loader=None, **options):
+        torch.manual_seed(0)
+        self.accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation, **options)
+        self.accelerator.scaler = scaler  # without a GPU Accelerate makes none
+        self.accelerator.native_amp = scaler is not None or self.accelerator.native_amp
+        if scaler is not None:
+            self.accelerator.state._mixed_precision = "fp16"
+        self.max_grad_norm = max_grad_norm
+        x = torch.randn(40, 6)
+        data = TensorDataset(x, (x.sum(1) > 0).long())
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 2))
+        self.model, self.optimizer, self.loader = self.accelerator.prepare(
+            model,
+            torch.optim.AdamW(model.parameters(), lr=1e-3),
+            DataLoader(data, **{"batch_size": 4, "shuffle": True, **(loader or {})}),
+        )
+        self.criterion = nn.CrossEntropyLoss()
+
+    def finder(self, **options):
+        clip = {} if self.max_grad_norm is None else {"max_grad_norm": self.max_grad_norm}
+        return finder_for(self.accelerator, self.model, self.optimizer, self.criterion, **clip, **options)
+
+    def batch(self, inputs, targets):
+        with self.accelerator.accumulate(self.model):
+            loss = self.criterion(self.model(inputs), targets)
+            self.accelerator.backward(loss)
+            if self.accelerator.sync_gradients and self.max_grad_norm is not None:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return loss.item()
+
+    def train(self, epochs=2):
+        losses = [self.batch(*batch) for _ in range(epochs) for batch in self.loader]
+        return losses, [p.tolist() for p in self.model.state_dict().values()]
+
+    def parts(self):
+        shared = vars(self.accelerator.gradient_state)
+        return {"accelerator": self.accelerator, "shared": shared, "model": self.model, "optimizer": self.optimizer,
+                "loader": self.loader}  # fmt: skip
