@@ -9,7 +9,8 @@ from torch import nn
 
 from lrfinder import ArgumentError, LRFinder, NoSuggestionError
 from lrfinder.curve import Context, Curve
-from lrfinder.refine import BELOW_DIVERGENCE, BUDGET, MOST_PROBES, PER_DECADE, choose, probe_steps, refine
+from lrfinder.refine import BELOW_DIVERGENCE, BUDGET, MOST_PROBES, PER_DECADE, RUNGS_ABOVE, choose, probe_steps, refine
+from lrfinder.suggest import suggest
 from lrfinder.sweep import StopReason
 from tests.fingerprint import Fingerprint, differences, process_state
 
@@ -41,10 +42,11 @@ class TestProbeSteps:
 
 
 class TestRefine:
-    def test_goes_down_from_divergence_in_equal_ratios(self):
+    def test_goes_down_from_above_the_curves_own_rate_in_equal_ratios(self):
         refined = refine(valley(1e-3), 2.0, curve(), CONTEXT, 50)
 
         lrs = [lr for lr, _ in refined.probes]
+        assert lrs[RUNGS_ABOVE] == pytest.approx(suggest("auto", curve(), CONTEXT).lr)
         assert np.allclose(np.array(lrs[:-1]) / np.array(lrs[1:]), 10 ** (1 / PER_DECADE))
 
     def test_stops_once_it_clearly_gets_worse(self):

@@ -24,13 +24,13 @@ import torch
 
 from lrfinder import LRFinder
 from lrfinder.curve import Context, Curve
-from lrfinder.features import divergence_lr
-from lrfinder.refine import MOST_PROBES, PER_DECADE, probe_steps
+from lrfinder.refine import MOST_PROBES, PER_DECADE, RUNGS_ABOVE, probe_steps
 from lrfinder.schedulers import make_scheduler
 from lrfinder.smoothing import smooth
+from lrfinder.suggest import suggest
 from lrfinder.sweep import StopReason
 from tests.benchmarks.baselines import BASELINES, RANGES
-from tests.benchmarks.tasks import TASKS, Task, endless, fingerprint
+from tests.benchmarks.tasks import TASKS, Setup, Task, endless, fingerprint
 
 __all__ = ["PATH", "SEEDS", "as_curve", "context_of", "find", "load_measured"]
 
@@ -99,39 +99,40 @@ def prodigy(task: Task, seed: int) -> float | None:
     return float(f"{final:.6g}") if math.isfinite(final) else None
 
 
-def probe(task: Task, seed: int, lr: float, steps: int) -> tuple[float, float | None]:
-    """What refining does at one rate: the loss on held-out batches before and after a short training."""
+def probe(task: Task, seed: int, lr: float, steps: int) -> dict[str, tuple[float, float | None]]:
+    """What refining does at one rate: the losses before and after a short training, on further batches and on `val`."""
     setup = task.build(seed, lr)
     scheduler = make_scheduler(lr, setup.optimizer, "one_cycle", total_steps=steps)
     batches = list(itertools.islice(endless(setup), steps + HELD_OUT))
-
-    def score() -> float:
-        setup.model.eval()
-        with torch.no_grad():
-            losses = [float(setup.loss_fn(setup.model, batch)) for batch in batches[steps:]]
-        setup.model.train()
-        return float(f"{np.mean(losses):.6g}")
-
-    start = score()
+    start, failed = _scores(setup, batches[steps:]), False
     for batch in batches[:steps]:
-        if not math.isfinite(float(setup.train_step(batch))):
-            return start, None
+        failed = failed or not math.isfinite(float(setup.train_step(batch)))
         scheduler.step()
-    end = score()
-    return start, end if math.isfinite(end) else None
+    end = _scores(setup, batches[steps:])
+    return {name: (start[name], None if failed or not math.isfinite(end[name]) else end[name]) for name in start}
+
+
+def _scores(setup: Setup, batches: list[tuple[torch.Tensor, ...]]) -> dict[str, float]:
+    setup.model.eval()
+    with torch.no_grad():
+        losses = [float(setup.loss_fn(setup.model, batch)) for batch in batches]
+    return {"batches": float(f"{np.mean(losses):.6g}"), "val": float(f"{setup.evaluate():.6g}")}
 
 
 def probes(task: Task, seed: int) -> dict[str, Any]:
-    """The whole ladder of refining, two rungs longer, without its early end."""
-    found = find(task, seed)
-    top = divergence_lr(as_curve(found), context_of(task, task.total_steps)) or found["lrs"][-1]
+    """The whole ladder of refining, without its early end."""
+    middle = suggest("auto", as_curve(find(task, seed)), context_of(task, task.total_steps)).lr
     steps = probe_steps(task.total_steps)
-    lrs = [top / 10 ** (i / PER_DECADE) for i in range(MOST_PROBES + 2)]
+    lrs = [middle * 10 ** ((RUNGS_ABOVE - i) / PER_DECADE) for i in range(MOST_PROBES)]
     ends = [probe(task, seed, lr, steps) for lr in lrs]
-    return {"steps": steps, "start": ends[0][0], "lrs": lrs, "scores": [end for _, end in ends]}
+    found: dict[str, Any] = {"steps": steps, "lrs": [float(f"{lr:.6g}") for lr in lrs]}
+    for name in ends[0]:
+        found[name] = {"start": ends[0][name][0], "scores": [end[name][1] for end in ends]}
+    return found
 
 
 MEASURES = {"find": find, "others": others, "prodigy": prodigy, "probes": probes}
+SEEDS_OF = {"find": SEEDS, "others": SEEDS, "prodigy": SEEDS, "probes": (0,)}
 
 
 # --------------------------------------------------------------------------------------------------------------- run
@@ -163,7 +164,7 @@ def measure_all(names: Iterable[str], measures: Iterable[str], workers: int, pat
         for name in names:
             entry = stored.setdefault(name, {"fingerprint": fingerprint(TASKS[name])})
             for measure in measures:
-                missing = [seed for seed in SEEDS if str(seed) not in entry.setdefault(measure, {})]
+                missing = [seed for seed in SEEDS_OF[measure] if str(seed) not in entry.setdefault(measure, {})]
                 cells += [pool.submit(_cell, name, measure, seed) for seed in missing]
         for i, done in enumerate(as_completed(cells)):
             name, measure, seed, value = done.result()

@@ -18,7 +18,7 @@ import numpy as np
 
 from lrfinder.curve import Context
 from lrfinder.errors import NoSuggestionError
-from lrfinder.refine import MOST_PROBES, refine
+from lrfinder.refine import BUDGET, refine
 from lrfinder.suggest import RULES, suggest
 from tests.benchmarks import measured, truth
 from tests.benchmarks.baselines import BASELINES
@@ -98,16 +98,17 @@ def _rate(rule: str, stored: dict[str, Any], context: Context) -> float | None:
         return None
 
 
-def refined(case: Case) -> list[float | None]:
+def refined(case: Case, held_out: str) -> list[float | None]:
     """The rates that refining gives on the stored probes, one per seed; where it gives none, the curve's."""
     task = TASKS[case.name]
     context = measured.context_of(task, task.total_steps)
     rates: list[float | None] = []
     for seed, stored in case.measured["probes"].items():
         curve = measured.as_curve(case.measured["find"][seed])
-        scores = [math.inf if score is None else score for score in stored["scores"]]
-        ladder = iter(scores[:MOST_PROBES])
-        found = refine(lambda index, lr, ladder=ladder: next(ladder), stored["start"], curve, context, stored["steps"])  # type: ignore[misc]
+        scores = [math.inf if score is None else score for score in stored[held_out]["scores"]]
+        found = refine(
+            lambda i, _, scores=scores: scores[i], stored[held_out]["start"], curve, context, stored["steps"]
+        )
         rates.append(found.suggestion.lr if found.suggestion else suggest("auto", curve, context).lr)
     return rates
 
@@ -158,7 +159,9 @@ def our_rows(cases: list[Case], schedule: str = "one_cycle") -> list[Row]:
 def rows(cases: list[Case]) -> list[Row]:
     """Every row of the table."""
     found = our_rows(cases)
-    found.insert(2, _row("refine", cases, refined, found[0].steps + MOST_PROBES * 62))
+    probed, cost = [case for case in cases if "probes" in case.measured], found[0].steps + BUDGET
+    found.insert(2, _row("refine", probed, lambda case: refined(case, "batches"), cost))
+    found.insert(3, _row("refine on validation data", probed, lambda case: refined(case, "val"), cost))
     for name in BASELINES:
         found.append(
             _row(name, cases, lambda case, n=name: [seed[n] for seed in case.measured["others"].values()], 100)
