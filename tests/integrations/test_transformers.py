@@ -83,7 +83,7 @@ def build(folder, kind=transformers.Trainer, model=bert, device=None, trainer=No
         **arguments,
     }
     made = model()
-    data = rows(labels="tokens" if isinstance(made, transformers.GPT2LMHeadModel) else None)
+    data = rows(labels="tokens" if hasattr(made, "config") and made.config.model_type == "gpt2" else None)
     options = {key: value() if key == "optimizers" else value for key, value in (trainer or {}).items()}
     if callable(options.get("optimizers_of")):
         options["optimizers"] = options.pop("optimizers_of")(made)
