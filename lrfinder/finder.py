@@ -25,6 +25,7 @@ from lrfinder.guard import only_these_step
 from lrfinder.loader import LoaderState
 from lrfinder.options import FindOptions
 from lrfinder.progress import Progress
+from lrfinder.refine import Refined
 from lrfinder.result import RangeTestResult
 from lrfinder.search import Search
 from lrfinder.snapshot import Snapshot, preserved
@@ -221,47 +222,56 @@ class LRFinder:
 
     def _search(self, loader: Iterable[Any], options: FindOptions, ranks: Ranks | None) -> RangeTestResult:
         begin = time.perf_counter()
-        context = self._context(options)
-        batches = Batches(loader, remember=options.start_lr is None and options.end_lr is None)
-        search: Search | None = None
-        with ExitStack() as stack:
-            shown = options.progress and (ranks is None or ranks.rank == 0)
-            progress = stack.enter_context(Progress(enabled=shown, total=options.num_iter * options.repeats))
-            if ranks is not None:
-                ranks.collective_steps = self._user_step is not None or is_sharded(self.model.modules())
-                stack.enter_context(before_forward(self.model, ranks.before_forward))
-            snapshot = stack.enter_context(self._preserved(loader, options))
-            stack.callback(batches.close)
-            stack.enter_context(only_these_step([self.optimizer, *self._extra_state]))
-            rates = RateWriter(self.optimizer)
-            batch_loss = BatchLoss(self.model, self._criterion, self._loss_fn, self._find_device(), self._autocast)
-            search = Search(
-                step=self._training_step(batch_loss, ranks),
-                optimizer=self.optimizer,
-                batches=batches,
-                rates=rates,
-                device=batch_loss.device,
-                snapshot=snapshot,
-                options=options,
-                context=context,
-                progress=progress,
-                validate=self._validation(batch_loss, options, snapshot, ranks),
-                hold_out=None if self._user_step is not None else lambda taken: Validation(batch_loss, taken, ranks),
-                ranks=ranks,
-            )
-            try:
-                curves = search.run()
-                refined = search.refine(search.mean(curves)) if options.refine else None
-            except BaseException:
-                self.partial = self._result(search.curve(), (), search, begin, rates)
-                raise
-        result = self._result(search.mean(curves), curves, search, begin, rates)
+        snapshot: Snapshot | None = None
+        try:
+            with ExitStack() as stack:
+                shown = options.progress and (ranks is None or ranks.rank == 0)
+                progress = stack.enter_context(Progress(enabled=shown, total=options.num_iter * options.repeats))
+                if ranks is not None:
+                    ranks.collective_steps = self._user_step is not None or is_sharded(self.model.modules())
+                    stack.enter_context(before_forward(self.model, ranks.before_forward))
+                snapshot = stack.enter_context(self._preserved(loader, options))
+                stack.enter_context(only_these_step([self.optimizer, *self._extra_state]))
+                search = self._prepare(loader, options, snapshot, progress, ranks)
+                stack.callback(search.batches.close)
+                curves, refined = self._run(search, begin)
+        finally:
+            if snapshot is not None:
+                snapshot.restore()  # once more: an interrupt may have come before the stack's own call
+        result = self._result(search.mean(curves), curves, search, begin)
         if refined is not None:
             result = replace(result, refined=refined.suggestion, probes=refined.probes)
         if ranks is None:
             return result
         local = {"context": result.context, "seconds": result.seconds, "warnings": result.warnings, "meta": result.meta}
         return replace(result, **ranks.share(local))
+
+    def _run(self, search: Search, begin: float) -> tuple[list[Curve], Refined | None]:
+        try:
+            curves = search.run()
+            return curves, search.refine(search.mean(curves)) if search.options.refine else None
+        except BaseException:
+            self.partial = self._result(search.curve(), (), search, begin)
+            raise
+
+    def _prepare(
+        self, loader: Iterable[Any], options: FindOptions, snapshot: Snapshot, progress: Progress, ranks: Ranks | None
+    ) -> Search:
+        batch_loss = BatchLoss(self.model, self._criterion, self._loss_fn, self._find_device(), self._autocast)
+        return Search(
+            step=self._training_step(batch_loss, ranks),
+            optimizer=self.optimizer,
+            batches=Batches(loader, remember=options.start_lr is None and options.end_lr is None),
+            rates=RateWriter(self.optimizer),
+            device=batch_loss.device,
+            snapshot=snapshot,
+            options=options,
+            context=self._context(options),
+            progress=progress,
+            validate=self._validation(batch_loss, options, snapshot, ranks),
+            hold_out=None if self._user_step is not None else lambda taken: Validation(batch_loss, taken, ranks),
+            ranks=ranks,
+        )
 
     def _preserved(self, loader: Any, options: FindOptions) -> Any:
         loaders = [loader] if options.val_loader is None else [loader, options.val_loader]
@@ -324,16 +334,14 @@ class LRFinder:
             val=options.val_loader is not None,
         )
 
-    def _result(
-        self, curve: Curve, curves: Iterable[Curve], search: Search, begin: float, rates: RateWriter
-    ) -> RangeTestResult:
+    def _result(self, curve: Curve, curves: Iterable[Curve], search: Search, begin: float) -> RangeTestResult:
         curves = tuple(curves)
         context = replace(search.context, batch_size=search.batches.batch_size)
         return RangeTestResult(
             curve=curve,
             context=context,
             rule=search.options.rule,
-            group_ratios=tuple(rates.ratios),
+            group_ratios=tuple(search.rates.ratios),
             steps=search.steps,
             seconds=time.perf_counter() - begin,
             warnings=(*warnings_for(curve, context), *doubts_of(search, curve, self.optimizer)),
