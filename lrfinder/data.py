@@ -43,7 +43,7 @@ def move(batch: Any, device: torch.device) -> Any:
     """
     if isinstance(batch, Tensor):
         # A copy to an accelerator is ordered after its source is complete; a copy to the host is not.
-        return batch.to(device, non_blocking=device.type != "cpu")
+        return batch if batch.device == device else batch.to(device, non_blocking=device.type != "cpu")
     if isinstance(batch, PackedSequence):
         return batch.to(device)  # type: ignore[arg-type]  # its stub knows dtypes only
     if isinstance(batch, (tuple, list)):

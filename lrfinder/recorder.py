@@ -117,7 +117,7 @@ class Recorder:
             self._unread.append(None)
             return
         index = self._written
-        self._buffer[index].copy_(loss.detach(), non_blocking=True)
+        self._buffer[index].copy_(loss.detach() if loss.requires_grad else loss, non_blocking=True)
         self._reader.request(index)
         self._unread.append(index)
         self._written += 1

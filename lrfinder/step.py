@@ -17,6 +17,8 @@ from lrfinder.errors import ArgumentError
 
 __all__ = ["BatchLoss", "Step", "TrainingStep", "UserStep", "Validation", "needs_closure"]
 
+_NOTHING = nullcontext()
+
 
 class Step(Protocol):
     """Everything that trains does so through such a callable."""
@@ -71,7 +73,9 @@ class BatchLoss:
         self._criterion = criterion
         self._loss_fn = loss_fn
         options = {"dtype": autocast} if isinstance(autocast, torch.dtype) else autocast
-        self._autocast = None if options is None else {"device_type": device.type, **options}
+        self._precision: AbstractContextManager[Any] = _NOTHING
+        if options is not None:
+            self._precision = torch.autocast(**{"device_type": device.type, **options})
 
     def __call__(self, batch: Any) -> Tensor:
         """Return the loss of one batch, which is on the device already.
@@ -82,16 +86,13 @@ class BatchLoss:
         Returns:
             A scalar loss.
         """
-        with self._precision():
+        with self._precision:
             if self._loss_fn is not None:
                 return _scalar(self._loss_fn(self.model, batch), "loss_fn(model, batch)")
             if self._criterion is not None:
                 inputs, targets = _pair(batch)
                 return _scalar(self._criterion(self.model(*inputs), targets), "criterion(outputs, targets)")
             return _scalar(_own_loss(_call(self.model, batch)), "the model, which has no criterion here,")
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self._autocast is None else torch.autocast(**self._autocast)
 
 
 def _pair(batch: Any) -> tuple[Sequence[Any], Any]:
@@ -212,7 +213,7 @@ class TrainingStep:
 
     def _around(self, *, last: bool) -> AbstractContextManager[Any]:  # noqa: ARG002 - for integrations
         """Return what a framework does around a micro-batch: before the last, it may keep gradients to its rank."""
-        return nullcontext()
+        return _NOTHING
 
     def _forward_backward(self, batch: Any, count: int) -> Tensor:
         loss = self._batch_loss(batch)

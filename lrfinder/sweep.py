@@ -7,7 +7,6 @@ drives it with a list of numbers.
 import dataclasses
 import enum
 import math
-import statistics
 from collections import deque
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -164,7 +163,7 @@ class _Watch:
         self._window.append(loss)
         if len(self._window) < self._rule.warmup:
             return
-        level = statistics.median(self._window)
+        level = sorted(self._window)[self._rule.warmup // 2]
         if self._seen == self._rule.warmup:
             self._start = level
         self._floor = min(self._floor, level)
@@ -266,7 +265,7 @@ class Sweep:
             True if it became a point of the curve, False if it was cut: not finite, or told after the stop.
         """
         index = self._oldest("tell")
-        if self._is_cut():
+        if self._stop_reason is not None and self._is_cut():
             return False
         if not math.isfinite(loss):
             self._stop(StopReason.NONFINITE, index)
@@ -275,7 +274,8 @@ class Sweep:
         self._points.append((index, float(loss)))
         if self._watch is not None and self._watch.diverged(float(loss)):
             self._stop(StopReason.DIVERGED, index)
-        self.finish()
+        if not self._pending:
+            self.finish()
         return True
 
     def skip(self) -> None:
