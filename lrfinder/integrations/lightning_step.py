@@ -179,8 +179,10 @@ class LightningFinder(LRFinder):
             Nothing.
         """
         trainer, loop = self._trainer, self._trainer.fit_loop.epoch_loop
+        bar = trainer.progress_bar_callback
+        shown = bar if getattr(bar, "is_enabled", False) else None
         own: list[tuple[Any, str, Any]] = [
-            (trainer, "callbacks", [self.step]),
+            (trainer, "callbacks", [self.step] if bar is None else [bar, self.step]),  # its thread may look for it
             (trainer, "loggers", trainer.loggers),
             (trainer, "profiler", trainer.profiler),  # type: ignore[attr-defined]  # the trainer sets it in a connector
             (loop, "_results", type(loop._results)(training=True)),
@@ -193,8 +195,12 @@ class LightningFinder(LRFinder):
             for owner, name, value in own:
                 setattr(owner, name, value)
             make_quiet(trainer)
+            if shown is not None:
+                shown.disable()
             yield
         finally:
+            if shown is not None:
+                shown.enable()
             for owner, name, value in before:
                 setattr(owner, name, value)
 

@@ -418,6 +418,20 @@ def test_the_callback_leaves_a_training_alone_that_does_not_adopt(tmp_path):
     assert not differences(*outcomes)
 
 
+@pytest.mark.parametrize("name", ["RichProgressBar", "TQDMProgressBar"])
+def test_the_bar_of_a_fit_stands_still_meanwhile(name, capsys):
+    if name == "RichProgressBar":
+        pytest.importorskip("rich", reason="needs rich")
+    bar = getattr(pl.callbacks, name)(refresh_rate=1)
+    finder = LearningRateFinder(epochs=(0, 1), apply=False, **CLEAR)  # long enough for the bar's own thread
+    fitting = trainer(callbacks=[finder, bar], enable_progress_bar=True)
+    fitting.fit(Net(), loader())
+
+    assert len(finder.results) == 2
+    assert bar.is_enabled
+    assert "7/7" in capsys.readouterr().out
+
+
 def test_a_find_writes_no_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     logger = CSVLogger(tmp_path, name="", version="")
