@@ -40,14 +40,16 @@ class _EventReader:
     """Copies asynchronously into pinned memory, with an event a step that says when a copy has arrived."""
 
     def __init__(self, buffer: Tensor) -> None:
-        self._buffer = buffer
-        self._pinned = torch.empty(buffer.shape, dtype=buffer.dtype, pin_memory=True)
-        self._view: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = self._pinned.numpy()
+        self._device = buffer.device
+        pinned = torch.empty(buffer.shape, dtype=buffer.dtype, pin_memory=True)
+        self._pairs = list(zip(pinned.unbind(), buffer.unbind(), strict=True))
+        self._view: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = pinned.numpy()
         self._events: dict[int, torch.Event] = {}
 
     def request(self, index: int) -> None:
-        self._pinned[index].copy_(self._buffer[index], non_blocking=True)
-        event = torch.Event(device=self._buffer.device)
+        pinned, recorded = self._pairs[index]
+        pinned.copy_(recorded, non_blocking=True)
+        event = torch.Event(device=self._device)
         event.record()
         self._events[index] = event
 
@@ -102,6 +104,7 @@ class Recorder:
         """Allocate the buffer."""
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._buffer = torch.zeros(capacity, dtype=dtype, device=device)
+        self._places = self._buffer.unbind()  # indexing would make a view at every step
         self._reader = reader if reader is not None else _reader_for(self._buffer)
         self._lag = lag if lag is not None else (0 if device.type == "cpu" else LAG)
         self._unread: deque[int | None] = deque()
@@ -117,7 +120,7 @@ class Recorder:
             self._unread.append(None)
             return
         index = self._written
-        self._buffer[index].copy_(loss.detach() if loss.requires_grad else loss, non_blocking=True)
+        self._places[index].copy_(loss.detach() if loss.requires_grad else loss, non_blocking=True)
         self._reader.request(index)
         self._unread.append(index)
         self._written += 1

@@ -222,8 +222,11 @@ class TrainingStep:
                 "The loss must depend on trainable parameters, got a loss without a gradient; "
                 "it was detached, computed under torch.no_grad(), or turned into a number on the way."
             )
-        # A copy: a model may return a parameter, or a buffer that its next call overwrites.
-        share = loss.detach() / count if count > 1 else loss.detach().clone()
+        share = loss.detach()
+        if count > 1:
+            share = share / count
+        elif loss.is_leaf or loss._is_view():
+            share = share.clone()  # of a parameter, say, which the step will change
         if self._ranks is None:
             self._propagate(loss, count)
         else:
