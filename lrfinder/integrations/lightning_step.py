@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from lrfinder.distributed import Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
+from lrfinder.fsdp import is_sharded
 from lrfinder.integrations.lightning_state import make_quiet
 from lrfinder.step import BatchLoss, Step, needs_closure
 
@@ -205,6 +206,8 @@ class LightningFinder(LRFinder):
                 setattr(owner, name, value)
 
     def _training_step(self, batch_loss: BatchLoss, ranks: Ranks | None) -> Step:  # noqa: ARG002 - Lightning's own
+        if ranks is not None:
+            ranks.collective_steps = is_sharded(self.model.modules())
         self.step.ranks = ranks
         return self.step
 

@@ -212,6 +212,7 @@ SETUPS = {
     "combined": (Both, lambda: {"a": loader(), "b": loader(batch_size=30)}, dict, {}),
     "generator": (Net, lambda: loader(generator=torch.Generator().manual_seed(2)), dict, {}),
     "data module": (Net, Data, dict, {}),
+    "workers": (Net, lambda: loader(num_workers=1, persistent_workers=True), dict, {}),
     "by steps": (Net, loader, lambda: {"max_epochs": -1, "max_steps": 9}, {}),
 }
 
