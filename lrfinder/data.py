@@ -153,6 +153,7 @@ class Batches:
         check_loader(loader, name)
         self.one_shot = is_one_shot(loader)
         self.consumed = 0
+        self.epochs = 0
         self.batch_size: int | None = None
         self._name = name
         self._source = loader
@@ -224,6 +225,7 @@ class Batches:
         return batch
 
     def _start_over(self) -> None:
+        self.epochs += 1
         if not getattr(self._loader, "persistent_workers", False):
             self._shut_down()
         for owner in [self._loader, *samplers(self._loader)]:
@@ -234,6 +236,7 @@ class Batches:
 
     def restart(self) -> None:
         """Begin again with the first batch; a one-shot iterator's batches so far are replayed from memory."""
+        self.epochs = 0
         if self.one_shot:
             self._replay = deque(self._seen or ())
             self._seen = None

@@ -173,7 +173,8 @@ class LRFinder:
             rule: Which rule makes the suggestion: a key of `lrfinder.RULES`.
             total_steps: How many optimizer steps the training will take: long trainings want smaller rates.
             schedule: The schedule that the rate is for: one of `lrfinder.SCHEDULES`.
-            refine: Also try a few rates below divergence in short annealed trainings. Needs `total_steps`.
+            refine: Also try a few rates in short annealed trainings. Needs `total_steps`; pass a `val_loader` where
+                the loader has few batches.
             repeats: Average so many sweeps over different batches.
             progress: Show a progress bar.
             on_step: Called as `on_step(index, lr, loss)` for each point of the main sweep, in order.

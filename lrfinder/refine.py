@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,7 +67,15 @@ def probe_steps(total_steps: int) -> int:
     return min(total_steps, int(max(BUDGET, BUDGET_SHARE * total_steps)) // MOST_PROBES)
 
 
-def refine(probe: Callable[[int, float], float], start: float, curve: Curve, context: Context, steps: int) -> Refined:
+def refine(
+    probe: Callable[[int, float], float],
+    start: float,
+    curve: Curve,
+    context: Context,
+    steps: int,
+    *,
+    seen: Callable[[], bool] = lambda: False,
+) -> Refined:
     """Climb down a ladder of rates about the one that the curve suggests, and choose.
 
     Args:
@@ -77,6 +85,9 @@ def refine(probe: Callable[[int, float], float], start: float, curve: Curve, con
         curve: The measured sweep.
         context: What is known of the training, `total_steps` among it.
         steps: The length of one probe.
+        seen: Tells, after the probes, whether they had trained on what they were scored on: a loader shorter than a
+            probe, and no validation data. Memorizing scores well at rates that are too large, so such probes may lower
+            the curve's own suggestion, and never raise it.
 
     Returns:
         All probes and the suggestion.
@@ -91,9 +102,20 @@ def refine(probe: Callable[[int, float], float], start: float, curve: Curve, con
             break
     try:
         suggestion = choose(tuple(probes), start, top, curve, context, steps)
+        if seen() and middle < suggestion.lr:
+            suggestion = _kept(middle, suggestion, curve)
     except NoSuggestionError:
         suggestion = None
     return Refined(suggestion=suggestion, probes=tuple(probes))
+
+
+def _kept(lr: float, found: Suggestion, curve: Curve) -> Suggestion:
+    reason = "the curve's own rate, since the short trainings saw the batches that score them; pass a val_loader"
+    return replace(found, lr=lr, reason=reason, index=_nearest(curve, lr))
+
+
+def _nearest(curve: Curve, lr: float) -> int:
+    return int(np.argmin(np.abs(np.log(curve.lrs) - math.log(lr))))
 
 
 def _suggested(curve: Curve, context: Context, top: float) -> float:
@@ -140,8 +162,7 @@ def choose(
     total_steps = context.total_steps or steps
     lr = min(best * (steps / total_steps) ** HORIZON_POWER, top / BELOW_DIVERGENCE)
     reason = f"best of {len(probes)} short trainings of {steps} steps at {best:.1e}, less for {total_steps:,} steps"
-    place = int(np.argmin(np.abs(np.log(curve.lrs) - math.log(lr))))
-    return Suggestion(lr=float(lr), rule="refine", reason=reason, index=place)
+    return Suggestion(lr=float(lr), rule="refine", reason=reason, index=_nearest(curve, lr))
 
 
 def _vertex(gains: np.ndarray[tuple[int, ...], np.dtype[np.float64]], index: int) -> float:

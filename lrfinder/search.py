@@ -112,9 +112,12 @@ class Search:
         steps = probe_steps(self.options.total_steps or 0)
         self.progress.expect(self.steps + MOST_PROBES * steps)
         measure = self._measure(steps)
+        begun_anew = self.validate is None and self.batches.epochs > 0
+        self._start_anew()
         start = self._score(measure, curve.losses[:FIRST_LOSSES])
 
         def probe(index: int, lr: float) -> float:
+            nonlocal begun_anew
             self.progress.phase(f"refine {index + 1}/{MOST_PROBES}")
             self._start_anew()
             losses = train_briefly(
@@ -128,9 +131,13 @@ class Search:
                 after_step=self._count,
                 ranks=self.ranks,
             )
+            begun_anew |= measure is None and self.batches.epochs > 0
             return math.inf if losses is None else self._score(measure, losses)
 
-        return refine(probe, start, curve, self.context, steps)
+        return refine(probe, start, curve, self.context, steps, seen=lambda: self._anywhere(begun_anew))
+
+    def _anywhere(self, here: bool) -> bool:  # noqa: FBT001 - a condition
+        return here if self.ranks is None else (self.ranks.means([float(here)], last=True)[0] or 0.0) > 0
 
     def _measure(self, steps: int) -> Callable[[], Tensor] | None:
         """Return the held-out loss: on the user's own batches, else on those that come after the probes' batches."""
@@ -140,7 +147,6 @@ class Search:
         for _ in range(steps):
             self.batches.take(self.step.accumulation_steps)
         held_out = self.batches.take(self.options.val_batches)
-        self._start_anew()
         return None if held_out is None else self.hold_out(held_out)
 
     def _score(self, measure: Callable[[], Tensor] | None, losses: Floats) -> float:

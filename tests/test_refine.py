@@ -20,7 +20,12 @@ def curve(top=1.0):
     lrs = np.geomspace(top / 1e4, top * 10, 100)
     losses = 2 - np.tanh(np.log10(lrs / top) + 2) + np.maximum(np.log10(lrs / top), 0) ** 2 * 50
     return Curve(
-        lrs=lrs, losses=losses, smoothed=losses, indices=np.arange(100), stop_reason=StopReason.DIVERGED, stop_lr=lrs[-1]
+        lrs=lrs,
+        losses=losses,
+        smoothed=losses,
+        indices=np.arange(100),
+        stop_reason=StopReason.DIVERGED,
+        stop_lr=lrs[-1],
     )
 
 
@@ -68,6 +73,29 @@ class TestRefine:
         assert len(refined.probes) == MOST_PROBES
 
 
+class TestSeenBatches:
+    """Where the short trainings saw what scores them, memorizing looks like learning."""
+
+    def test_never_raise_the_curves_own_rate(self):
+        own = suggest("auto", curve(), CONTEXT).lr
+        higher = valley(own * 5)
+
+        assert refine(higher, 2.0, curve(), CONTEXT, 50).suggestion.lr > own
+        kept = refine(higher, 2.0, curve(), CONTEXT, 50, seen=lambda: True).suggestion
+        assert kept.lr == own
+        assert kept.rule == "refine"
+        assert "pass a val_loader" in kept.reason
+
+    def test_may_lower_it(self):
+        own = suggest("auto", curve(), CONTEXT).lr
+        lower = valley(own / 3)
+
+        seen = refine(lower, 2.0, curve(), CONTEXT, 50, seen=lambda: True).suggestion
+
+        assert seen.lr < own
+        assert seen.lr == refine(lower, 2.0, curve(), CONTEXT, 50).suggestion.lr
+
+
 class TestChoose:
     def test_recovers_the_vertex_without_a_horizon(self):
         found = refine(valley(0.05), 2.0, curve(), Context(total_steps=50), 50).suggestion
@@ -77,7 +105,8 @@ class TestChoose:
 
     def test_a_longer_training_gets_a_smaller_rate(self):
         rates = [
-            refine(valley(0.05), 2.0, curve(), Context(total_steps=total), 50).suggestion.lr for total in (50, 500, 5000)
+            refine(valley(0.05), 2.0, curve(), Context(total_steps=total), 50).suggestion.lr
+            for total in (50, 500, 5000)
         ]
 
         assert rates[0] > rates[1] > rates[2]
@@ -186,6 +215,27 @@ class TestFind:
 
         assert result.suggestion.rule == "refine"
         assert all(lr > 0 for lr, _ in result.probes)
+
+    @pytest.mark.parametrize(("samples", "told"), [(256, True), (4096, False)])  # 8 and 128 batches, 40 steps a probe
+    def test_a_loader_shorter_than_a_probe_is_noticed(self, device, samples, told):
+        model, optimizer, _ = setup(device)
+        torch.manual_seed(0)
+        inputs = torch.randn(samples, 4)
+        data = torch.utils.data.TensorDataset(inputs, inputs.sum(1, keepdim=True))
+        loader = torch.utils.data.DataLoader(data, batch_size=32, shuffle=True)
+        seen = []
+
+        def spy(*arguments, **options):
+            found = refine(*arguments, **options)
+            seen.append(options["seen"]())
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lrfinder.search.refine", spy)
+            LRFinder(model, optimizer, nn.MSELoss()).find(loader, **OPTIONS)
+            LRFinder(model, optimizer, nn.MSELoss()).find(loader, val_loader=loader, **OPTIONS)
+
+        assert seen == [told, False]
 
     @pytest.mark.parametrize("schedule", ["cosine", "plateau", "lambda", "cyclic"])
     def test_every_schedule_can_be_squeezed(self, device, schedule):

@@ -125,7 +125,8 @@ def probes(task: Task, seed: int) -> dict[str, Any]:
     steps = probe_steps(task.total_steps)
     lrs = [middle * 10 ** ((RUNGS_ABOVE - i) / PER_DECADE) for i in range(MOST_PROBES)]
     ends = [probe(task, seed, lr, steps) for lr in lrs]
-    found: dict[str, Any] = {"steps": steps, "lrs": [float(f"{lr:.6g}") for lr in lrs]}
+    epoch = len(task.build(seed).train_loader)
+    found: dict[str, Any] = {"epoch": epoch, "steps": steps, "lrs": [float(f"{lr:.6g}") for lr in lrs]}
     for name in ends[0]:
         found[name] = {"start": ends[0][name][0], "scores": [end[name][1] for end in ends]}
     return found

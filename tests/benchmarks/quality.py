@@ -106,8 +106,14 @@ def refined(case: Case, held_out: str) -> list[float | None]:
     for seed, stored in case.measured["probes"].items():
         curve = measured.as_curve(case.measured["find"][seed])
         scores = [math.inf if score is None else score for score in stored[held_out]["scores"]]
+        seen = held_out == "batches" and stored["steps"] + measured.HELD_OUT > stored["epoch"]
         found = refine(
-            lambda i, _, scores=scores: scores[i], stored[held_out]["start"], curve, context, stored["steps"]
+            lambda i, _, scores=scores: scores[i],
+            stored[held_out]["start"],
+            curve,
+            context,
+            stored["steps"],
+            seen=lambda seen=seen: seen,
         )
         rates.append(found.suggestion.lr if found.suggestion else suggest("auto", curve, context).lr)
     return rates
