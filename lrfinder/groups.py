@@ -238,6 +238,8 @@ class RateWriter:
         """Read the ratios."""
         self._optimizer = optimizer
         self.ratios = ratios(optimizer)
+        tensors = any(isinstance(group["lr"], Tensor) for group in optimizer.param_groups)
+        self._plain = not tensors and not isinstance(_unwrapped(optimizer), torch.optim.ASGD)
 
     def write(self, lr: float) -> None:
         """Make `lr` the reference group's rate in the optimizer's next step, and the other groups' by their ratios.
@@ -245,7 +247,11 @@ class RateWriter:
         Args:
             lr: The reference group's rate.
         """
-        write_lrs(self._optimizer, [lr * ratio for ratio in self.ratios])
+        if not self._plain:
+            write_lrs(self._optimizer, group_lrs(self.ratios, lr))
+            return
+        for group, ratio in zip(self._optimizer.param_groups, self.ratios, strict=True):
+            group["lr"] = lr * ratio
 
 
 def _base_lrs(optimizer: Optimizer) -> list[float]:
