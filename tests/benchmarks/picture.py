@@ -24,7 +24,7 @@ def draw(rows: list[Row], path: Path) -> None:
     axes = figure.add_subplot()
     rng = np.random.default_rng(0)
     for place, row in enumerate(rows):
-        ours = row.name.startswith("auto")
+        ours = row.name.startswith(("auto", "refine"))
         means = np.array(list(row.means.values()))
         heights = place + rng.uniform(-0.25, 0.25, len(means))
         axes.scatter(means, heights, s=12, alpha=0.6, color="C0" if ours else "0.45", linewidths=0, clip_on=False)
