@@ -89,5 +89,5 @@ def _for_horizon(rate: float, reason: str, total_steps: int | None) -> tuple[flo
     factor = (ASSUMED_STEPS / steps) ** HORIZON_POWER
     if total_steps is None:
         return rate, f"{reason}, for an assumed {steps:,} steps"
-    verb = "shortened" if factor < 1 else "stretched" if factor > 1 else "right"
+    verb = "lowered" if factor < 1 else "raised" if factor > 1 else "as it is"
     return rate * factor, f"{reason}, {verb} for {steps:,} steps"

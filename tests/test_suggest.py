@@ -254,7 +254,7 @@ class TestAuto:
         rates = [suggest("auto", curve, Context(total_steps=steps)).lr for steps in (100, 1_000, 10_000, 100_000)]
         assert rates == sorted(rates, reverse=True)
         assert rates[1] / rates[3] == pytest.approx(100 ** (1 / 3))
-        assert suggest("auto", curve, Context(total_steps=10_000)).reason.endswith("shortened for 10,000 steps")
+        assert suggest("auto", curve, Context(total_steps=10_000)).reason.endswith("lowered for 10,000 steps")
         assert suggest("auto", curve).lr == rates[1]
         assert "an assumed 1,000 steps" in suggest("auto", curve).reason
 
