@@ -5,6 +5,9 @@ from datetime import timedelta
 import pytest
 import torch
 
+# Programs that tests start in processes of their own.
+collect_ignore = ["integrations/lightning_ranks.py", "integrations/two_processes.py", "distributed/worker.py"]
+
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="where the tests train: cpu (default) or cuda")
