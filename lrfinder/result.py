@@ -292,6 +292,8 @@ class RangeTestResult:
             self.suggestion  # noqa: B018 - asked for its error
         except NoSuggestionError as error:
             return f"no suggestion: {error}"
+        if "use" in self.meta:  # a framework has its own way
+            return f"use: {self.meta['use']}"
         length = "" if self.total_steps is None else f", total_steps={self.total_steps}"
         return f'use: scheduler = result.scheduler("{self.context.schedule}", optimizer{length})'
 

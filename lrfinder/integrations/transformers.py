@@ -168,7 +168,7 @@ def _total_steps(trainer: Trainer, loader: Any) -> int:
 def _meta(trainer: Trainer, result: RangeTestResult) -> dict[str, Any]:
     versions = {**result.meta["versions"], "transformers": transformers.__version__}
     warmup = 0 if result.total_steps is None else trainer.args.get_warmup_steps(result.total_steps)
-    return {**result.meta, "versions": versions, "warmup_steps": warmup}
+    return {**result.meta, "versions": versions, "warmup_steps": warmup, "use": "set_lr(trainer, result)"}
 
 
 class _TrainerFinder(LRFinder):

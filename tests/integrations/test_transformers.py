@@ -354,6 +354,7 @@ def test_apply_is_training_at_that_rate(tmp_path):
     result = find_lr(trainer, start_lr=1e-5, end_lr=10.0, num_iter=30, apply=True, progress=False)
     found = outcome(trainer)
     assert found[1][0]["learning_rate"] == result.suggestion.lr == trainer.args.learning_rate
+    assert str(result).endswith("use: set_lr(trainer, result)")
     assert_same(found, outcome(build(tmp_path, learning_rate=result.suggestion.lr)))
 
 
