@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -144,18 +145,22 @@ def _suggestion(data: Mapping[str, Any]) -> Suggestion:
     return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
 
 
+@cache  # looking through what is installed takes as long as several small training steps
+def _own_version() -> str:
+    try:
+        return version("lrfinder")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def versions() -> dict[str, str]:
     """Return the versions of what a result depends on.
 
     Returns:
         By name; lrfinder's is "unknown" where its source is used without being installed.
     """
-    try:
-        own = version("lrfinder")
-    except PackageNotFoundError:
-        own = "unknown"
     return {
-        "lrfinder": own,
+        "lrfinder": _own_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),

@@ -16,7 +16,9 @@ def test_versions_are_known_also_of_a_source_that_is_not_installed(monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(archive, "version", missing)
+    archive._own_version.cache_clear()
     assert versions()["lrfinder"] == "unknown"
+    archive._own_version.cache_clear()
 
 
 def test_what_json_cannot_hold_leaves_the_file_as_it_was(tmp_path):
