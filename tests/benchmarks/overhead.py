@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -208,7 +206,7 @@ def _count_calls(row: str, name: str, num_iter: int) -> int:
 
 
 def memory_of(row: str, name: str) -> float:
-    """Return by how many MiB a fresh process grew at most, for three steps."""
+    """Return by how many MiB a fresh process grew at most, for five steps."""
     command = [sys.executable, "-m", "tests.benchmarks.overhead", "--memory", row, name]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -217,11 +215,16 @@ def _grown(row: str, name: str) -> float:
     with _silence():
         CONTENDERS[name](_build("mlp"), 5)  # what loads on first use is not counted
     task = _build(row)
-    page = resource.getpagesize()
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * page
+    before = _status("VmRSS")
     with _silence():
         CONTENDERS[name](task, 5)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20
+    return (_status("VmHWM") - before) / 2**10
+
+
+def _status(key: str) -> int:
+    """Return a number of KiB that Linux knows of this process; `getrusage` would count its parent's peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
 @contextmanager
@@ -233,7 +236,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     """Return the report as Markdown."""
     columns = [OURS, *PEERS]
     lines = [
-        f"| task | bare step | {' | '.join(columns)} | allowed |",
+        f"| task | bare steps | {' | '.join(columns)} | allowed |",
         f"|---|---|{'---|' * len(columns)}---|",
     ]
     for row, measured in results.items():
@@ -242,7 +245,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             if ours in measured["wall"]:
                 cells = [_cell(measured["wall"][name]) for name in [ours, *PEERS]]
                 note = ", not copied" if ours == NO_COPY else ""
-                step = f"{measured['step_ms']:.2f} ms"
+                step = f"{measured['step_ms']:.2f} ms x {measured['num_iter']}"
                 lines.append(f"| {label}{note} | {step} | {' | '.join(cells)} | {allowed:.2f} |")
     lines += [
         "",
