@@ -13,6 +13,7 @@ are the same in every run. Memory is the highest that a fresh process reaches, a
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import random
@@ -157,6 +158,15 @@ def _build(row: str) -> Task:
     return task
 
 
+def _keep_freed_memory() -> None:
+    """Let glibc give no memory back between steps: else a step's time depends by a third on where the heap ends."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        trim_threshold, mmap_threshold = -1, -3
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 2**25)
+
+
 def _ratios(times: Sequence[float], bare: Sequence[float]) -> list[float]:
     """Return the lower quartile, the median and the upper quartile of the ratios."""
     return statistics.quantiles([a / b for a, b in zip(times, bare, strict=True)], n=4, method="inclusive")
@@ -287,6 +297,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.memory:
         print(_grown(*options.memory))
         return
+    _keep_freed_memory()
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for row in options.rows:
         stored[row] = measure(row, options.num_iter, options.rounds)
