@@ -20,7 +20,9 @@ def reset():
 class Setup:
     """The same training at every call."""
 
-    def __init__(self, *, scaler=None, accumulation=1, max_grad_norm=None, loader=None, **options):
+    def __init__(
+        self, *, scaler=None, accumulation=1, max_grad_norm=None, loader=None, optimizer=torch.optim.AdamW, **options
+    ):
         torch.manual_seed(0)
         self.accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation, **options)
         self.accelerator.scaler = scaler  # without a GPU Accelerate makes none
@@ -33,7 +35,7 @@ class Setup:
         model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 2))
         self.model, self.optimizer, self.loader = self.accelerator.prepare(
             model,
-            torch.optim.AdamW(model.parameters(), lr=1e-3),
+            optimizer(model.parameters(), lr=1e-3),
             DataLoader(data, **{"batch_size": 4, "shuffle": True, **(loader or {})}),
         )
         self.criterion = nn.CrossEntropyLoss()

@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'lrfinder[transformers]'")
 
 from lrfinder import ArgumentError, NoSuggestionError, StopReason  # noqa: E402
+from lrfinder.contents import Contents  # noqa: E402
 from lrfinder.integrations.transformers import captured, find_lr, set_lr  # noqa: E402
 from tests.fingerprint import Fingerprint, differences, process_state  # noqa: E402
 
@@ -115,19 +116,31 @@ def assert_same(one, two):
 class Weighted(transformers.Trainer):
     """A loss of its own, with a moving average in the trainer and dropout in between."""
 
-    seen = 0
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seen = 0
+        self.average = torch.zeros(())
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         self.seen += 1
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         loss = nn.functional.cross_entropy(outputs.logits, labels) * (1 + 0.1 * self.seen)
-        if not hasattr(self, "average"):
-            self.average = torch.zeros(())
         self.average.lerp_(loss.detach(), 0.5)
         self.log({"average": float(self.average)})
         loss = loss + 0.01 * loss * self.average
         return (loss, outputs) if return_outputs else loss
+
+
+class Drawing(transformers.Trainer):
+    """Seeds the order of its data from the global generator."""
+
+    def get_train_dataloader(self):
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+        loader = torch.utils.data.DataLoader(
+            self.train_dataset, batch_size=4, shuffle=True, collate_fn=self.data_collator, generator=generator
+        )
+        return self.accelerator.prepare(loader)
 
 
 def own_optimizer(model):
@@ -151,6 +164,7 @@ KINDS = {
     "own loss": {"kind": Weighted, "gradient_accumulation_steps": 2},
     "own optimizer": {"trainer": {"optimizers_of": own_optimizer}},
     "own optimizer and scheduler": {"trainer": {"optimizers_of": own_both}},
+    "own loader": {"kind": Drawing},
     "workers": {"dataloader_num_workers": 1, "dataloader_persistent_workers": True, "max_steps": 3},
 }
 
@@ -232,6 +246,59 @@ def test_between_two_trainings(tmp_path):
         return outcome(trainer)
 
     assert_same(two_trainings(find=True), two_trainings(find=False))
+
+
+def with_scaler(trainer):
+    """Give a trainer the gradient scaler that Accelerate makes on a GPU only."""
+    accelerator = trainer.accelerator
+    accelerator.scaler, accelerator.native_amp = torch.amp.GradScaler("cpu", init_scale=2.0**16), True
+    accelerator.state._mixed_precision = "fp16"
+    return trainer
+
+
+def test_with_a_gradient_scaler_before_and_between_trainings(tmp_path):
+    """The scale and the optimizers that the scaler has seen are those of the training."""
+
+    def two_trainings(*, find):
+        trainer = with_scaler(build(tmp_path))
+        for _ in range(2):
+            if find:
+                everything = Fingerprint(**parts(trainer), scaler=trainer.accelerator.scaler)
+                found = find_lr(trainer, **SWEEP)
+                assert 1 <= len(found.lrs) <= 6
+                assert differences(
+                    everything.values, Fingerprint(**parts(trainer), scaler=trainer.accelerator.scaler).values
+                ) == []  # fmt: skip
+            last = outcome(trainer)
+        return last
+
+    assert_same(two_trainings(find=True), two_trainings(find=False))
+
+
+def test_clipping_unscales_no_optimizer_of_an_earlier_training(tmp_path, monkeypatch):
+    """Accelerate unscales all that it knows: gradients that two of them share would be unscaled twice."""
+    trainer = with_scaler(build(tmp_path))
+    trainer.train()
+    earlier, trainer.optimizer = trainer.optimizer.optimizer, None
+    unscale, unscaled = torch.amp.GradScaler.unscale_, []
+
+    def spy(self, optimizer):
+        unscaled.append(optimizer)
+        return unscale(self, optimizer)
+
+    monkeypatch.setattr(torch.amp.GradScaler, "unscale_", spy)
+    find_lr(trainer, **SWEEP)
+    assert unscaled
+    assert not any(optimizer is earlier for optimizer in unscaled)
+
+
+def test_after_a_training_that_was_broken_off_in_an_accumulation(tmp_path):
+    """Gradients were not to be synchronised then, which keeps the optimizer from stepping."""
+    expected = find_lr(build(tmp_path), **SWEEP)
+    trainer = build(tmp_path)
+    trainer.accelerator.sync_gradients = False
+    assert find_lr(trainer, **SWEEP).losses.tolist() == expected.losses.tolist()
+    assert trainer.accelerator.sync_gradients is False
 
 
 def without_dropout(make):
@@ -386,9 +453,9 @@ def test_a_rate_reaches_the_next_training(tmp_path):
     trainer.train()
     set_lr(trainer, RATE)
     trainer.train()
-    assert [log["learning_rate"] for log in trainer.state.log_history[:5]] == pytest.approx([
-        RATE * (5 - step) / 5 for step in range(5)
-    ])
+    assert [log["learning_rate"] for log in trainer.state.log_history[:5]] == pytest.approx(
+        [RATE * (5 - step) / 5 for step in range(5)]
+    )
 
 
 def test_a_rate_reaches_a_class_with_options(tmp_path):
@@ -526,16 +593,19 @@ def test_data_without_a_length(tmp_path):
     assert find_lr(build(tmp_path), **SWEEP).total_steps == 5
 
 
-def test_a_list_of_data_is_not_walked_through(tmp_path):
+def test_a_list_of_data_is_not_walked_through(tmp_path, monkeypatch):
+    entered = []
+    enter = Contents._enter
+
+    def spy(self, path, value):
+        entered.append(value)
+        return enter(self, path, value)
+
+    monkeypatch.setattr(Contents, "_enter", spy)
     trainer = build(tmp_path)
-    touched = trainer.train_dataset[0]
-
-    class Row(dict):
-        def items(self):
-            raise AssertionError("the data set was entered")
-
-    trainer.train_dataset.append(Row(touched))
-    assert len(find_lr(trainer, **SWEEP).lrs) == 6
+    find_lr(trainer, **SWEEP)
+    assert any(value is trainer.model for value in entered)
+    assert not any(value is trainer.train_dataset for value in entered)
 
 
 def test_the_list_of_what_is_captured(tmp_path):
