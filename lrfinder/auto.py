@@ -59,9 +59,9 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
     Raises:
         NoSuggestionError: If the loss neither fell nor rose clearly, so that the curve says nothing.
     """
-    divergence = divergence_lr(curve, context)
-    clear = fall(curve) > CLEAR_VALLEY * noise(curve)
-    if divergence is None and not falls(curve):
+    divergence, depth = divergence_lr(curve, context), fall(curve)
+    clear = depth > CLEAR_VALLEY * noise(curve)
+    if divergence is None and not (falls(curve) and depth > 0):
         raise NoSuggestionError(
             "auto: the loss neither fell nor rose clearly at any rate. Raise end_lr, or use larger batches or repeats."
         )

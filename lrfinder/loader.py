@@ -124,7 +124,8 @@ class LoaderState:
         values = {**attributes, **{f"sampler {i}": sampler for i, sampler in enumerate(own_samplers)}}
         if depth or isinstance(owner, DataLoader):
             self._attributes.append((attributes, dict(attributes)))
-            self._values += [_refill(v) for name, v in values.items() if name not in {"dataset", "data_source"}]
+            data = [values[name] for name in ("dataset", "data_source") if name in values]
+            self._values += [_refill(value) for value in values.values() if all(value is not held for held in data)]
         elif "epoch" in attributes:
             self._values.append(partial(setattr, owner, "epoch", attributes["epoch"]))
         for value in values.values():
