@@ -131,7 +131,7 @@ class Recorder:
         Returns:
             Losses as floats, None for a skipped step.
         """
-        return [self._pop() for _ in range(len(self._unread) - self._lag)]
+        return self._read(len(self._unread) - self._lag)
 
     def drain(self) -> list[float | None]:
         """Return, oldest first, all losses not read yet; this waits for the device.
@@ -139,8 +139,11 @@ class Recorder:
         Returns:
             Losses as floats, None for a skipped step.
         """
-        return [self._pop() for _ in range(len(self._unread))]
+        return self._read(len(self._unread))
 
-    def _pop(self) -> float | None:
-        index = self._unread.popleft()
-        return None if index is None else self._reader.read(index)
+    def _read(self, count: int) -> list[float | None]:
+        losses: list[float | None] = []
+        for _ in range(count):
+            index = self._unread.popleft()
+            losses.append(None if index is None else self._reader.read(index))
+        return losses
