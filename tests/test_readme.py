@@ -117,7 +117,28 @@ def lightning_names():
     return {"module": Module(), "pl": pl}
 
 
-PREPARED = {"lightning": lightning_names}
+def transformers_names():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    tokens = torch.randint(1, 40, (64, 6))
+    samples = [{"input_ids": row, "labels": int(row[0] < 20)} for row in tokens]
+    args = transformers.TrainingArguments(
+        "out", max_steps=6, per_device_train_batch_size=8, use_cpu=True, report_to="none", disable_tqdm=True,
+        save_strategy="no",
+    )  # fmt: skip
+    return {"model": transformers.BertForSequenceClassification(config), "args": args, "train_set": samples}
+
+
+def accelerate_names():
+    state = pytest.importorskip("accelerate.state")
+    state.AcceleratorState._reset_state(reset_partial_state=True)
+    state.GradientState._reset_state()
+    return {}
+
+
+PREPARED = {"lightning": lightning_names, "transformers": transformers_names, "accelerate": accelerate_names}
 
 
 @pytest.mark.filterwarnings("default")
