@@ -35,9 +35,7 @@ class RandomStreams:
         True
     """
 
-    def __init__(
-        self, generators: Iterable[tuple[str, Any]] = (), devices: Iterable[torch.device | str] = ()
-    ) -> None:
+    def __init__(self, generators: Iterable[tuple[str, Any]] = (), devices: Iterable[torch.device | str] = ()) -> None:
         """Capture the states; nothing is drawn."""
         numpys = np.random.get_state(legacy=False)  # noqa: NPY002 - the global stream is what is kept
         self._streams: list[_Stream] = [

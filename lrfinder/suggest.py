@@ -87,9 +87,7 @@ def suggest(rule: str, curve: Curve, context: Context = NOTHING_KNOWN) -> Sugges
     if rule not in RULES:
         raise ArgumentError(f"rule must be one of {', '.join(RULES)}, got {rule=}.")
     if len(curve) < MIN_POINTS:
-        raise NoSuggestionError(
-            f"{rule} needs {MIN_POINTS} points, the curve has {len(curve)}. {_why(curve)}"
-        )
+        raise NoSuggestionError(f"{rule} needs {MIN_POINTS} points, the curve has {len(curve)}. {_why(curve)}")
     return RULES[rule](curve, context)
 
 

@@ -163,8 +163,9 @@ def process_state():
             )
         ],
         "module hooks": [
-            list(getattr(nn.modules.module, name)) for name in dir(nn.modules.module) if name.startswith("_global_") and
-            isinstance(getattr(nn.modules.module, name), dict)
+            list(getattr(nn.modules.module, name))
+            for name in dir(nn.modules.module)
+            if name.startswith("_global_") and isinstance(getattr(nn.modules.module, name), dict)
         ],
         "signal handlers": [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)],
         "bars": len(tqdm._instances),

@@ -921,9 +921,7 @@ def gan(device):
 
 @problem
 def own_generator(device):
-    return plain(
-        device, DataLoader(vectors(), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(4))
-    )
+    return plain(device, DataLoader(vectors(), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(4)))
 
 
 @problem

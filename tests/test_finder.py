@@ -612,9 +612,7 @@ def test_adafactors_capped_rates_are_told():
 def test_a_scaler_that_starts_too_high_is_retried_at_the_first_rate(device):
     model = net().to(device)
     scaler = torch.amp.GradScaler(device.type, init_scale=2.0**127)
-    finder = LRFinder(
-        model, adam(model), lambda o, t: 1e3 * nn.functional.cross_entropy(o, t), grad_scaler=scaler
-    )
+    finder = LRFinder(model, adam(model), lambda o, t: 1e3 * nn.functional.cross_entropy(o, t), grad_scaler=scaler)
     result = finder.find(pairs(), **SHORT)
     assert len(result.lrs) == 6
     assert result.steps > 6

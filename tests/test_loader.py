@@ -81,7 +81,7 @@ def test_iterators_are_one_shot():
         (DataLoader(DATA, shuffle=True), False),
         (DataLoader(DATA, batch_sampler=BatchSampler(RandomSampler(DATA), 2, drop_last=False)), False),
         (DataLoader(DATA, sampler=WeightedRandomSampler([1.0] * 12, 6)), False),
-            (DataLoader(DATA, batch_sampler=[[1, 2], [0]]), False),
+        (DataLoader(DATA, batch_sampler=[[1, 2], [0]]), False),
         (object(), False),
     ],
 )

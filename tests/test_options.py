@@ -70,7 +70,9 @@ def test_numbers_of_numpy_become_plain_ones():
     options = FindOptions(
         start_lr=np.float32(0.5),
         end_lr=np.float64(2),
-        num_iter=np.int64(20), total_steps=np.int32(7), repeats=np.uint8(2),
+        num_iter=np.int64(20),
+        total_steps=np.int32(7),
+        repeats=np.uint8(2),
     )
     values = (options.start_lr, options.end_lr, options.num_iter, options.total_steps, options.repeats)
     assert values == (0.5, 2.0, 20, 7, 2)
