@@ -11,9 +11,7 @@ from lrfinder.sweep import StopReason
 
 def curve(points, stop_reason, stop_lr=None):
     lrs = np.geomspace(1e-3, 1e-1, points)
-    return Curve(
-        lrs=lrs, losses=lrs, smoothed=lrs, indices=np.arange(points), stop_reason=stop_reason, stop_lr=stop_lr
-    )
+    return Curve(lrs=lrs, losses=lrs, smoothed=lrs, indices=np.arange(points), stop_reason=stop_reason, stop_lr=stop_lr)
 
 
 def suggestion(rule, lr, reason="as it is", spread=None):

@@ -54,10 +54,7 @@ def values(setup):
     """Return the bits of all that training changes, without identities."""
     owners = [setup.model, setup.criterion, *setup.more.values()]
     tensors = [
-        tensor
-        for owner in owners
-        if isinstance(owner, nn.Module)
-        for tensor in (*owner.parameters(), *owner.buffers())
+        tensor for owner in owners if isinstance(owner, nn.Module) for tensor in (*owner.parameters(), *owner.buffers())
     ]
     return [bits(tensor) for tensor in tensors]
 

@@ -420,8 +420,10 @@ def test_a_saved_schedule_goes_on_where_it_was(name, warmup, tensor, tmp_path):
         torch.manual_seed(0)
         model, optimizer = two_groups("adam", tensor=tensor)
         keywords = KEYWORDS.get(name, {})
-        return model, optimizer, make_scheduler(
-            TOP, optimizer, name, total_steps=TOTAL, warmup_steps=warmup, **keywords
+        return (
+            model,
+            optimizer,
+            make_scheduler(TOP, optimizer, name, total_steps=TOTAL, warmup_steps=warmup, **keywords),
         )
 
     model, optimizer, scheduler = setup()

@@ -37,10 +37,12 @@ def launch(folder):
     for rank, process in enumerate(processes):
         path, log = folder / f"{rank}.json", (folder / f"{rank}.log").read_text()[-3000:]
         finished = process.returncode == 0 and path.exists()
-        reports.append({
-            **(json.loads(path.read_text()) if finished else {}),
-            "log": "" if finished else log or "killed",
-        })
+        reports.append(
+            {
+                **(json.loads(path.read_text()) if finished else {}),
+                "log": "" if finished else log or "killed",
+            }
+        )
     return reports
 
 
