@@ -1,6 +1,7 @@
 """The bytes behind tensors: each byte copied once, many tensors in few operations."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -123,8 +124,7 @@ class Copies:
     """Copies of regions, written back on demand.
 
     Small regions share one allocation, and regions of a kind are copied by one call of ``torch._foreach_copy_``, which
-    takes a few kernel launches for a thousand tensors. (torch offers it under no public name; without it the copies
-    are made one by one.)
+    takes a few kernel launches for a thousand tensors. (torch offers the batched copy under no public name.)
 
     Args:
         found: The regions to copy.
@@ -196,10 +196,8 @@ def _slices(sources: dict[int, Tensor], target: torch.device, *, pinned: bool) -
 
 def _empty(nbytes: int, device: torch.device, *, pinned: bool) -> Tensor:
     if pinned:
-        try:
+        with suppress(RuntimeError):  # the host cannot lock so much memory: pageable memory is slower, but right
             return torch.empty(nbytes, dtype=torch.uint8, device=device, pin_memory=True)
-        except RuntimeError:  # the host cannot lock so much memory: pageable memory is slower, but right
-            pass
     return torch.empty(nbytes, dtype=torch.uint8, device=device)
 
 

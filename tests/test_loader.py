@@ -195,7 +195,10 @@ def test_a_data_set_is_never_copied():
             raise AssertionError
 
     data = torch.arange(12.0).as_subclass(Uncopyable)
-    LoaderState(DataLoader(data, 4, shuffle=True)).restore()
+    loader = DataLoader(data, 4, shuffle=True)
+    LoaderState(loader).restore()
+
+    assert loader.dataset is data
 
 
 @pytest.mark.parametrize("loader", [[1], (1,), 3, "text", iter([1])])

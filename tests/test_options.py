@@ -81,7 +81,9 @@ def test_numbers_of_numpy_become_plain_ones():
 
 @pytest.mark.parametrize("ends", [{}, {"start_lr": 5.0}, {"end_lr": 1e-9}, {"start_lr": 1, "end_lr": 2}])
 def test_either_end_may_be_left_out(ends):
-    FindOptions(**ends)
+    options = FindOptions(**ends)
+
+    assert (options.start_lr, options.end_lr) == (ends.get("start_lr"), ends.get("end_lr"))
 
 
 def test_repeats_want_a_loader_that_shuffles():

@@ -216,11 +216,11 @@ def main() -> None:
     arguments = parser.parse_args()
     cases = load_cases()
     found = rows(cases)
-    print(f"OneCycle, {len(cases)} tasks, {len(measured.SEEDS)} sweeps each\n\n{table(found)}\n")  # noqa: T201 - a command
-    print(f"auto's worst: {worst(found[0])}\n")  # noqa: T201
+    print(f"OneCycle, {len(cases)} tasks, {len(measured.SEEDS)} sweeps each\n\n{table(found)}\n")
+    print(f"auto's worst: {worst(found[0])}\n")
     for schedule in ("constant", "cosine"):
         others = load_cases(schedule)
-        print(f"{schedule}, {len(others)} tasks\n\n{table(our_rows(others, schedule)[:2])}\n")  # noqa: T201
+        print(f"{schedule}, {len(others)} tasks\n\n{table(our_rows(others, schedule)[:2])}\n")
     if arguments.picture:
         from tests.benchmarks.picture import draw
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -38,10 +39,9 @@ def environment_of(**variables):
 def wait(processes, limit):
     deadline = time.monotonic() + limit
     try:
-        for process in processes:
-            process.wait(max(deadline - time.monotonic(), 0.1))
-    except subprocess.TimeoutExpired:
-        pass
+        with suppress(subprocess.TimeoutExpired):  # what still runs then is killed
+            for process in processes:
+                process.wait(max(deadline - time.monotonic(), 0.1))
     finally:
         for process in processes:
             if process.poll() is None:

@@ -9,6 +9,7 @@ import warnings
 from datetime import timedelta
 from unittest import mock
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -401,11 +402,8 @@ def _fail_loss(setup, ranks):
 
 def _expect_fault(setup, finder):
     try:
-        setup.find(finder=finder)
-    except Fault:
-        pass
-    else:
-        raise AssertionError("find() did not raise")
+        with pytest.raises(Fault):
+            setup.find(finder=finder)
     finally:
         setup.net.fault = None
 
