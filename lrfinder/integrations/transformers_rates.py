@@ -24,10 +24,11 @@ def captured(trainer: Trainer) -> tuple[Any, ...]:
         trainer: The trainer.
 
     Returns:
-        The trainer, whose model, optimizer, scheduler, callbacks, state, control and arguments are its attributes; and
-        what Accelerate adds.
+        The trainer, whose model, optimizer, scheduler, callbacks, state, control and arguments are its attributes; the
+        model's configuration, to which a forward pass may write; and what Accelerate adds.
     """
-    return trainer, *accelerate.captured(trainer.accelerator)
+    config = getattr(trainer.model, "config", None)
+    return trainer, *([] if config is None else [config]), *accelerate.captured(trainer.accelerator)
 
 
 def data_sets(trainer: Trainer) -> tuple[Any, ...]:

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning", "ign
 
 SWEEP = {"start_lr": 1e-5, "end_lr": 1e-2, "num_iter": 6, "progress": False}
 VOCABULARY = 40
+CHECKPOINTING = "activation_checkpointing"
+if not hasattr(transformers.TrainingArguments, CHECKPOINTING):
+    CHECKPOINTING = "gradient_checkpointing"  # of old
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +162,7 @@ KINDS = {
     "gpt2 accumulating": {"model": gpt2, "gradient_accumulation_steps": 3},
     "epochs, smoothing": {"max_steps": -1, "num_train_epochs": 0.5, "label_smoothing_factor": 0.1},
     "bf16": {"bf16": True, "max_grad_norm": 0.1},
-    "checkpointing": {"activation_checkpointing": True},
+    "checkpointing": {CHECKPOINTING: True},
     "noisy embeddings": {"neftune_noise_alpha": 5.0},
     "own loss": {"kind": Weighted, "gradient_accumulation_steps": 2},
     "own optimizer": {"trainer": {"optimizers_of": own_optimizer}},
@@ -610,7 +613,8 @@ def test_a_list_of_data_is_not_walked_through(tmp_path, monkeypatch):
 
 def test_the_list_of_what_is_captured(tmp_path):
     trainer = build(tmp_path)
-    assert captured(trainer) == (trainer, trainer.accelerator, trainer.accelerator.gradient_state)
+    accelerator = trainer.accelerator
+    assert captured(trainer) == (trainer, trainer.model.config, accelerator, accelerator.gradient_state)
 
 
 def minilm():
