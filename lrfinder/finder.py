@@ -74,6 +74,7 @@ class LRFinder:
         ArgumentError: The parts do not fit together; the message says which and what to do.
 
     Example:
+        >>> _ = torch.manual_seed(0)
         >>> model = nn.Linear(4, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(4, 32, 4)]

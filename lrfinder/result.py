@@ -51,6 +51,7 @@ class RangeTestResult:
     Example:
         >>> import torch
         >>> from lrfinder import LRFinder
+        >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(4, 32, 2)]
