@@ -64,6 +64,7 @@ def finder_for(
 
     Example:
         >>> import torch
+        >>> _ = torch.manual_seed(0)
         >>> accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
         >>> model = torch.nn.Linear(4, 1)
         >>> data = torch.utils.data.TensorDataset(*(lambda x: (x, x.sum(1, keepdim=True)))(torch.randn(64, 4)))

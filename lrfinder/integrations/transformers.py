@@ -73,6 +73,7 @@ def find_lr(
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+        >>> _ = torch.manual_seed(0)
         >>> tokens = torch.randint(40, (64, 6))
         >>> config = BertConfig(
         ...     vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
@@ -82,7 +83,7 @@ def find_lr(
         ...     TrainingArguments("/tmp/trainer", use_cpu=True, num_train_epochs=10, report_to="none"),
         ...     train_dataset=[{"input_ids": row, "labels": int(row[0] < 20)} for row in tokens],
         ... )
-        >>> result = find_lr(trainer, start_lr=1e-4, end_lr=1.0, num_iter=40, apply=True, progress=False)
+        >>> result = find_lr(trainer, start_lr=1e-4, end_lr=100.0, num_iter=40, apply=True, progress=False)
         >>> result.total_steps, trainer.args.learning_rate == result.suggestion.lr
         (80, True)
     """  # noqa: DOC502 - raised by the parts
