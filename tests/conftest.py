@@ -2,11 +2,19 @@
 
 from datetime import timedelta
 
+import signal
+
 import pytest
 import torch
 
 # Programs that tests start in processes of their own.
 collect_ignore = ["integrations/lightning_ranks.py", "integrations/two_processes.py", "distributed/worker.py"]
+
+
+def pytest_configure():
+    # A shell starts background jobs with Ctrl-C ignored; the tests press it, and the processes they start inherit this.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
