@@ -1,8 +1,7 @@
 """Options and fixtures that all tests share."""
 
-from datetime import timedelta
-
 import signal
+from datetime import timedelta
 
 import pytest
 import torch
