@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSuggestionError, RankError, RestoreError
 from lrfinder.smoothing import SMOOTHINGS, smooth
-from lrfinder.suggest import RULES, Suggestion, suggest
+from lrfinder.suggest import RULES, Suggestion
 from lrfinder.sweep import StopReason, Sweep
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ __all__ = [
     "plot_schedule",
     "preserved",
     "smooth",
-    "suggest",
 ]
 
 # What loads torch or matplotlib is imported when it is first asked for.
