@@ -89,11 +89,14 @@ def _chunk_size(words: Tensor) -> int:
 
 def _chunked(words: Tensor, weights: Tensor, size: int) -> Tensor:
     total = torch.zeros(2, dtype=torch.int64, device=words.device)
+    scratch = torch.empty(size, dtype=torch.int64, device=words.device)  # one for all: allocating costs time and heap
     for start in range(0, words.numel(), max(size, 1)):
         row = words[start : start + size].to(torch.int64)
-        first, second = weights[0, : row.numel()], weights[1, : row.numel()]
-        sums = torch.stack([(row * first).sum(), ((row >> 23) * second).sum()])
-        total += sums * _odd(start)
+        first, second = weights[:, : row.numel()]
+        product = torch.mul(row, first, out=scratch[: row.numel()])
+        low = product.sum()
+        high = torch.bitwise_right_shift(row, 23, out=product).mul_(second).sum()
+        total += torch.stack([low, high]) * _odd(start)
     return total
 
 
