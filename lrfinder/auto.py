@@ -1,6 +1,7 @@
 """The default rule: which learning rate to train with, and why.
 
-Its form and constants were chosen on the benchmark in `tests/benchmarks`, leaving out the task that they are scored on.
+Its form and constants were chosen on the benchmark in `tests/benchmarks`. The constants are fitted on all of its
+tasks; chosen again with the scored task left out, they give a mean regret of 0.059 instead of 0.054.
 """
 
 import math

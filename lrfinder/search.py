@@ -101,7 +101,7 @@ class Search:
         return self._complete
 
     def refine(self, curve: Curve) -> Refined:
-        """Try a few rates below divergence in short annealed trainings.
+        """Try a few rates about the curve's own suggestion in short annealed trainings.
 
         Args:
             curve: What the sweep has measured.

@@ -203,7 +203,11 @@ def test_a_data_set_is_never_copied():
 
 @pytest.mark.parametrize("loader", [[1], (1,), 3, "text", iter([1])])
 def test_what_has_no_attributes_has_no_state(loader):
+    before = repr(loader)
+
     LoaderState(loader).restore()
+
+    assert repr(loader) == before
 
 
 def test_cloning_protects_the_live_iterator_and_shares_the_rest():
