@@ -69,6 +69,11 @@ def _shallow_copy(container: Any) -> Any:
 
 
 def _moved_sequence(batch: Any, device: torch.device) -> Any:
+    for item in batch:
+        if type(item) is not Tensor or item.device != device:
+            break
+    else:  # the usual case costs next to nothing
+        return batch
     moved = [move(item, device) for item in batch]
     if all(map(operator.is_, moved, batch)):
         return batch
@@ -173,13 +178,10 @@ class Batches:
         """
         taken = []
         for _ in range(count):
-            if self._replay:
-                taken.append(self._replay.popleft())
-                continue
-            try:
-                taken.append(self._next())
-            except StopIteration:
+            batch = self._replay.popleft() if self._replay else self._next()
+            if batch is _END:
                 return None
+            taken.append(batch)
         return taken
 
     def take_first(self, count: int) -> list[Any]:
@@ -214,9 +216,11 @@ class Batches:
         if batch is _END:
             self._require(self.consumed > 0)
             if self.one_shot:
-                raise StopIteration
+                return _END
             self._start_over()
-            batch = next(self._iterator)
+            batch = next(self._iterator, _END)
+            if batch is _END:
+                return _END
         if self.consumed == 0:
             self.batch_size = batch_size(batch)
         self.consumed += 1

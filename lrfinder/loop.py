@@ -110,10 +110,11 @@ def _pull(
             retries += 1
             continue
         teller.asked.append(lr)
-        teller.training = True
-        recorder.write(None if step.skipped else loss if validate is None else validate())
-        teller.training = False
-        teller.tell(recorder.ready())
+        if validate is not None and not step.skipped:
+            teller.training = True
+            loss = validate()
+            teller.training = False
+        teller.tell(recorder.record(None if step.skipped else loss))
 
 
 class _Teller:

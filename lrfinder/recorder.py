@@ -1,7 +1,7 @@
 """Losses are kept on the device and read by the host a fixed few steps late, so that a queue of work never drains."""
 
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -90,47 +90,45 @@ class Recorder:
 
     Example:
         >>> recorder = Recorder(3, torch.device("cpu"), lag=1)
-        >>> recorder.write(torch.tensor(0.5))
-        >>> recorder.ready()
-        []
-        >>> recorder.write(torch.tensor(0.25))
-        >>> recorder.ready(), recorder.drain()
-        ([0.5], [0.25])
+        >>> recorder.record(torch.tensor(0.5)), recorder.record(torch.tensor(0.25))
+        ([], [0.5])
+        >>> recorder.drain()
+        [0.25]
     """
 
     def __init__(
         self, capacity: int, device: torch.device, *, lag: int | None = None, reader: LossReader | None = None
     ) -> None:
         """Allocate the buffer."""
+        self._lag = lag if lag is not None else (0 if device.type == "cpu" else LAG)
+        self._at_once = device.type == "cpu" and self._lag == 0 and reader is None
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._buffer = torch.zeros(capacity, dtype=dtype, device=device)
+        self._buffer = torch.zeros(0 if self._at_once else capacity, dtype=dtype, device=device)
         self._places = self._buffer.unbind()  # indexing would make a view at every step
         self._reader = reader if reader is not None else _reader_for(self._buffer)
-        self._lag = lag if lag is not None else (0 if device.type == "cpu" else LAG)
         self._unread: deque[int | None] = deque()
         self._written = 0
 
-    def write(self, loss: Tensor | None) -> None:
-        """Record the loss of one step; nothing waits.
+    def record(self, loss: Tensor | None) -> list[float | None]:
+        """Record the loss of one step; nothing waits for the newest `lag` steps.
 
         Args:
             loss: A scalar on any device, or None for a step that a GradScaler skipped.
-        """
-        if loss is None:
-            self._unread.append(None)
-            return
-        index = self._written
-        self._places[index].copy_(loss.detach() if loss.requires_grad else loss, non_blocking=True)
-        self._reader.request(index)
-        self._unread.append(index)
-        self._written += 1
-
-    def ready(self) -> list[float | None]:
-        """Return, oldest first, the losses not read yet that are at least `lag` steps old.
 
         Returns:
-            Losses as floats, None for a skipped step.
+            Oldest first, the losses not read yet that are at least `lag` steps old, None for a skipped step.
         """
+        if self._at_once:
+            value: Any = None if loss is None else loss.tolist()
+            return [None if value is None else float(value)]
+        if loss is None:
+            self._unread.append(None)
+        else:
+            index = self._written
+            self._places[index].copy_(loss.detach() if loss.requires_grad else loss, non_blocking=True)
+            self._reader.request(index)
+            self._unread.append(index)
+            self._written += 1
         return self._read(len(self._unread) - self._lag)
 
     def drain(self) -> list[float | None]:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from numbers import Real
 from typing import Any, Protocol
 
@@ -16,8 +16,6 @@ from lrfinder.distributed import Ranks
 from lrfinder.errors import ArgumentError
 
 __all__ = ["BatchLoss", "Step", "TrainingStep", "UserStep", "Validation", "needs_closure"]
-
-_NOTHING = nullcontext()
 
 
 class Step(Protocol):
@@ -48,6 +46,11 @@ def needs_closure(optimizer: Any) -> bool:
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
+def _has_plain_zero_grad(optimizer: Any) -> bool:
+    own = "zero_grad" in getattr(optimizer, "__dict__", {})
+    return not own and getattr(type(optimizer), "zero_grad", None) is Optimizer.zero_grad
+
+
 class BatchLoss:
     """How a batch becomes a loss: forward pass and criterion, under autocast where it is asked for.
 
@@ -73,7 +76,7 @@ class BatchLoss:
         self._criterion = criterion
         self._loss_fn = loss_fn
         options = {"dtype": autocast} if isinstance(autocast, torch.dtype) else autocast
-        self._precision: AbstractContextManager[Any] = _NOTHING
+        self._precision: AbstractContextManager[Any] | None = None
         if options is not None:
             self._precision = torch.autocast(**{"device_type": device.type, **options})
 
@@ -86,24 +89,28 @@ class BatchLoss:
         Returns:
             A scalar loss.
         """
+        if self._precision is None:
+            return self._compute(batch)
         with self._precision:
-            if self._loss_fn is not None:
-                return _scalar(self._loss_fn(self.model, batch), "loss_fn(model, batch)")
-            if self._criterion is not None:
-                inputs, targets = _pair(batch)
-                return _scalar(self._criterion(self.model(*inputs), targets), "criterion(outputs, targets)")
-            return _scalar(_own_loss(_call(self.model, batch)), "the model, which has no criterion here,")
+            return self._compute(batch)
+
+    def _compute(self, batch: Any) -> Tensor:
+        if self._loss_fn is not None:
+            return _scalar(self._loss_fn(self.model, batch), "loss_fn(model, batch)")
+        if self._criterion is not None:
+            inputs, targets = _pair(batch)
+            return _scalar(self._criterion(self.model(*inputs), targets), "criterion(outputs, targets)")
+        return _scalar(_own_loss(_call(self.model, batch)), "the model, which has no criterion here,")
 
 
 def _pair(batch: Any) -> tuple[Sequence[Any], Any]:
-    if not _is_sequence(batch) or len(batch) < 2:
-        kind = type(batch).__name__
-        size = f" of {len(batch)}" if _is_sequence(batch) else ""
-        raise ArgumentError(
-            f"LRFinder(criterion=...) needs (inputs, targets) batches, got a {kind}{size}; "
-            "say how such a batch becomes a loss with loss_fn=lambda model, batch: ..."
-        )
-    return batch[:-1], batch[-1]
+    if _is_sequence(batch) and len(batch) > 1:
+        return batch[:-1], batch[-1]
+    size = f" of {len(batch)}" if _is_sequence(batch) else ""
+    raise ArgumentError(
+        f"LRFinder(criterion=...) needs (inputs, targets) batches, got a {type(batch).__name__}{size}; "
+        "say how such a batch becomes a loss with loss_fn=lambda model, batch: ..."
+    )
 
 
 def _call(model: nn.Module, batch: Any) -> Any:
@@ -183,6 +190,7 @@ class TrainingStep:
         # Held from the start: after a fault in the middle of a step FSDP2 would enumerate other parameters.
         self._parameters = [p for p in batch_loss.model.parameters() if p.requires_grad]
         self._closure = needs_closure(optimizer)
+        self._plain_zero_grad = _has_plain_zero_grad(optimizer)
         self._clip_grad_norm: Callable[..., Any] = nn.utils.clip_grad_norm_
 
     def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
@@ -194,29 +202,32 @@ class TrainingStep:
         Returns:
             The mean loss before the step, detached; under a closure optimizer its first closure call's.
         """
-        batches = [move(batch, self._batch_loss.device) for batch in micro_batches]
         if self._closure:
-            return self._step_with_closure(batches)
-        self._optimizer.zero_grad()
-        loss = self._accumulate(batches)
+            return self._step_with_closure(micro_batches)
+        self._zero_grad()
+        loss = self._accumulate(micro_batches)
         self._update()
         return loss
 
+    def _zero_grad(self) -> None:
+        if not self._plain_zero_grad:
+            self._optimizer.zero_grad()
+            return
+        # The same as torch's method, without the range that it opens for the profiler.
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     def _accumulate(self, batches: Sequence[Any]) -> Tensor:
-        total: Tensor | None = None
-        for index, batch in enumerate(batches):
-            with self._around(last=index == len(batches) - 1):
-                share = self._forward_backward(batch, len(batches))
-            total = share if total is None else total + share
-        assert total is not None  # accumulation_steps >= 1
+        count = len(batches)
+        total = self._forward_backward(batches[0], count, last=count == 1)
+        for index in range(1, count):
+            total = total + self._forward_backward(batches[index], count, last=index == count - 1)
         return total
 
-    def _around(self, *, last: bool) -> AbstractContextManager[Any]:  # noqa: ARG002 - for integrations
-        """Return what a framework does around a micro-batch: before the last, it may keep gradients to its rank."""
-        return _NOTHING
-
-    def _forward_backward(self, batch: Any, count: int) -> Tensor:
-        loss = self._batch_loss(batch)
+    def _forward_backward(self, batch: Any, count: int, *, last: bool) -> Tensor:  # noqa: ARG002 - for integrations
+        # Before the last micro-batch a framework may keep the gradients to its rank.
+        loss = self._batch_loss(move(batch, self._batch_loss.device))
         if not loss.requires_grad:
             raise ArgumentError(
                 "The loss must depend on trainable parameters, got a loss without a gradient; "
@@ -227,18 +238,18 @@ class TrainingStep:
             share = share / count
         elif loss.is_leaf or loss._is_view():
             share = share.clone()  # of a parameter, say, which the step will change
-        if self._ranks is None:
-            self._propagate(loss, count)
-        else:
+        if self._ranks is not None:
             self._ranks.before_backward()
-            self._propagate(loss, count)
+        self._propagate(loss, count)
+        if self._ranks is not None:
             self._ranks.after_backward()
         return share
 
     def _update(self) -> None:
         """Clip and step; where a framework has its own way, its integration has it here."""
         if self._scaler is None:
-            self._clip()
+            if self._max_grad_norm is not None:
+                self._clip(self._max_grad_norm)
             self._optimizer.step()
         else:
             self._step_scaled(self._scaler)
@@ -253,20 +264,18 @@ class TrainingStep:
         else:
             self._backward(loss)
 
-    def _clip(self) -> None:
-        if self._max_grad_norm is None:
-            return
+    def _clip(self, max_norm: float) -> None:
         if any(p.grad is not None and p.grad.is_sparse for p in self._parameters):
             raise ArgumentError(
-                f"LRFinder(max_grad_norm={self._max_grad_norm}) cannot clip sparse gradients, which torch has no norm "
+                f"LRFinder(max_grad_norm={max_norm}) cannot clip sparse gradients, which torch has no norm "
                 "for; use Embedding(sparse=False), or leave max_grad_norm out."
             )
-        self._clip_grad_norm(self._parameters, self._max_grad_norm)
+        self._clip_grad_norm(self._parameters, max_norm)
 
     def _step_scaled(self, scaler: torch.amp.GradScaler) -> None:
         if self._max_grad_norm is not None:
             scaler.unscale_(self._optimizer)
-            self._clip()
+            self._clip(self._max_grad_norm)
         # Reads the scale from the device, as the scaler itself reads whether a gradient overflowed.
         before = scaler.get_scale()
         scaler.step(self._optimizer)
@@ -279,9 +288,10 @@ class TrainingStep:
         first: list[Tensor] = []
 
         def closure() -> Tensor:
-            self._optimizer.zero_grad()
+            self._zero_grad()
             loss = self._accumulate(batches)
-            self._clip()
+            if self._max_grad_norm is not None:
+                self._clip(self._max_grad_norm)
             first.append(loss)
             return loss
 

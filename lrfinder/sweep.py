@@ -134,7 +134,7 @@ class _Watch:
         self._rule = rule
         self._steps_needed = rule.steps(num_points)
         self._window: deque[float] = deque(maxlen=rule.warmup)
-        self._start = self._floor = math.inf
+        self._start = self._floor = self._threshold = math.inf
         self._noise_sum = 0.0
         self._noise_count = 0
         self._seen = 0
@@ -142,18 +142,13 @@ class _Watch:
 
     def diverged(self, loss: float) -> bool:
         self._seen += 1
-        if self._seen > self._rule.warmup and self._noise_count and loss > self._threshold():
+        if loss > self._threshold:
             self._in_row += 1
             self._window.append(loss)
             return self._in_row >= self._steps_needed
         self._in_row = 0
         self._learn(loss)
         return False
-
-    def _threshold(self) -> float:
-        noise = self._noise_sum / self._noise_count
-        fall = max(self._start - self._floor, 0.0)
-        return self._floor + (1 + _TIE) * max(self._rule.return_share * fall, self._rule.noise_factor * noise)
 
     def _learn(self, loss: float) -> None:
         # Equal neighbours tell nothing of the noise: a constant loss that flips its last bit has not diverged.
@@ -167,6 +162,11 @@ class _Watch:
         if self._seen == self._rule.warmup:
             self._start = level
         self._floor = min(self._floor, level)
+        if self._noise_count:
+            noise = self._noise_sum / self._noise_count
+            fall = max(self._start - self._floor, 0.0)
+            rise = max(self._rule.return_share * fall, self._rule.noise_factor * noise)
+            self._threshold = self._floor + (1 + _TIE) * rise
 
 
 class Sweep:
@@ -203,6 +203,7 @@ class Sweep:
             raise ArgumentError(f"lrs must be a flat list of positive finite rates, got {lrs=}; see `grid`.")
         if not np.all(np.diff(self._grid) > 0):
             raise ArgumentError(f"lrs must be strictly increasing, got {lrs=}; sort them and drop repeated rates.")
+        self._rates: list[float] = self._grid.tolist()
         self._watch = None if stop_rule is None else _Watch(stop_rule, len(self._grid))
         self._max_skips_in_row = max_skips_in_row
         self._skips_in_row = 0
@@ -248,12 +249,12 @@ class Sweep:
         Returns:
             The learning rate, or None.
         """
-        if self._stop_reason is not None or self._next == len(self._grid):
+        if self._stop_reason is not None or self._next == len(self._rates):
             return None
         index = self._next
         self._pending.append(index)
         self._next = index + 1
-        return float(self._grid[index])
+        return self._rates[index]
 
     def tell(self, loss: float) -> bool:
         """Take the loss of the oldest step that was asked for and not told yet.
@@ -274,7 +275,7 @@ class Sweep:
         self._points.append((index, float(loss)))
         if self._watch is not None and self._watch.diverged(float(loss)):
             self._stop(StopReason.DIVERGED, index)
-        if not self._pending:
+        if self._next == len(self._rates):
             self.finish()
         return True
 
@@ -319,4 +320,4 @@ class Sweep:
 
     def _stop(self, reason: StopReason, index: int) -> None:
         self._stop_reason = reason
-        self._stop_lr = float(self._grid[index])
+        self._stop_lr = self._rates[index]

@@ -10,12 +10,9 @@ CPU = torch.device("cpu")
 
 
 def record(recorder, values):
-    """Write one by one, reading what is ready after each, then the rest; return both."""
-    ready = []
-    for value in values:
-        recorder.write(None if value is None else torch.tensor(value, dtype=torch.float64))
-        ready.append(recorder.ready())
-    return ready, recorder.drain()
+    """Record one by one; return what each call gave, then the rest."""
+    tensors = [None if value is None else torch.tensor(value, dtype=torch.float64) for value in values]
+    return [recorder.record(tensor) for tensor in tensors], recorder.drain()
 
 
 def test_a_cpu_is_read_at_once():
@@ -50,30 +47,31 @@ def test_what_is_not_finite_arrives(value):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64])
 def test_any_precision_is_widened(dtype, device):
     recorder = Recorder(1, device)
-    recorder.write(torch.tensor(3, dtype=dtype, device=device))
-    assert recorder.drain() == [3.0]
+    losses = recorder.record(torch.tensor(3, dtype=dtype, device=device)) + recorder.drain()
+    assert losses == [3.0]
+    assert type(losses[0]) is float
 
 
 def test_a_loss_that_is_overwritten_later_was_read_before(device):
     static = torch.tensor(1.0, device=device)  # as a captured graph returns
     recorder = Recorder(2, device, lag=2)
-    recorder.write(static)
+    recorder.record(static)
     static.fill_(2.0)
-    recorder.write(static)
+    recorder.record(static)
     assert recorder.drain() == [1.0, 2.0]
 
 
 def test_a_loss_with_a_graph_is_let_go():
     parameter = torch.ones((), requires_grad=True)
     recorder = Recorder(1, CPU, lag=1)
-    recorder.write(parameter * 2)
+    recorder.record(parameter * 2)
     assert not recorder._buffer.requires_grad
 
 
 def test_a_loss_from_the_host_is_taken_too(device):
     recorder = Recorder(1, device)
-    recorder.write(torch.tensor(0.5, dtype=torch.float64))
-    assert recorder.drain() == [0.5]
+    losses = recorder.record(torch.tensor(0.5, dtype=torch.float64)) + recorder.drain()
+    assert losses == [0.5]
 
 
 def test_a_reader_is_asked_for_a_loss_before_it_has_to_bring_it():
@@ -89,8 +87,7 @@ def test_a_reader_is_asked_for_a_loss_before_it_has_to_bring_it():
 
     recorder = Recorder(3, CPU, lag=1, reader=Reader())
     for _ in range(3):
-        recorder.write(torch.tensor(0.0))
-        recorder.ready()
+        recorder.record(torch.tensor(0.0))
     assert recorder.drain() == [2.0]
     requested = [("request", 0), ("request", 1), ("read", 0), ("request", 2), ("read", 1), ("read", 2)]
     assert Reader.calls == requested
@@ -102,6 +99,5 @@ def test_reading_late_never_waits_for_the_newest_step():
     recorder = Recorder(20, device)
     values = []
     for index in range(20):
-        recorder.write(torch.full((), float(index), device=device))
-        values += recorder.ready()
+        values += recorder.record(torch.full((), float(index), device=device))
     assert values + recorder.drain() == list(map(float, range(20)))

@@ -238,6 +238,46 @@ def test_steps_are_those_of_a_loop_written_by_hand_bit_for_bit(accumulation, cli
     assert step.skipped is False
 
 
+def test_gradients_are_cleared_of_all_parameters_even_those_added_on_the_way():
+    model, data = model_and_data()
+    extra = nn.Parameter(torch.ones(3))
+    optimizer = sgd(model)
+    step = TrainingStep(batch_loss(model, nn.MSELoss()), optimizer)
+    step([data[0]])
+    optimizer.add_param_group({"params": [extra]})
+    extra.grad = torch.ones(3)
+    step([data[0]])
+    assert extra.grad is None
+    assert torch.equal(extra, torch.ones(3))
+
+
+@pytest.mark.parametrize("where", ["class", "instance", "wrapper"])
+def test_a_zero_grad_of_the_optimizers_own_is_called(where):
+    model, data = model_and_data()
+    calls = []
+
+    class Own(torch.optim.SGD):
+        def zero_grad(self, set_to_none=True):
+            calls.append("class")
+            super().zero_grad(set_to_none)
+
+    class Wrapper:
+        def __init__(self, optimizer):
+            self.param_groups, self.step = optimizer.param_groups, optimizer.step
+
+        def zero_grad(self):
+            calls.append("wrapper")
+
+    optimizer = (Own if where == "class" else torch.optim.SGD)(model.parameters(), lr=0.1)
+    if where == "instance":
+        optimizer.zero_grad = lambda: calls.append("instance")
+    elif where == "wrapper":
+        optimizer = Wrapper(optimizer)
+        type(optimizer).step = torch.optim.SGD.step  # looked at for a closure
+    TrainingStep(batch_loss(model, nn.MSELoss()), optimizer)([data[0]])
+    assert calls == [where]
+
+
 def test_accumulated_micro_batches_are_one_big_batch():
     model, data = model_and_data(dtype=torch.float64)
     twin = copy.deepcopy(model)

@@ -1,7 +1,6 @@
 """Accelerate: a finder for what `Accelerator.prepare` returned."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from accelerate import Accelerator
@@ -163,11 +162,12 @@ class _AcceleratedStep(TrainingStep):
         self._accelerator.sync_gradients = True  # the optimizer does nothing without: it would keep old gradients
         return super().__call__(micro_batches)
 
-    def _around(self, *, last: bool) -> AbstractContextManager[Any]:
+    def _forward_backward(self, batch: Any, count: int, *, last: bool) -> Tensor:
         self._accelerator.sync_gradients = last
         if last or self._accelerator.gradient_state.plugin_kwargs.get("sync_each_batch", False):
-            return nullcontext()
-        return self._accelerator.no_sync(self._batch_loss.model)  # type: ignore[no-any-return]  # it has no types
+            return super()._forward_backward(batch, count, last=last)
+        with self._accelerator.no_sync(self._batch_loss.model):
+            return super()._forward_backward(batch, count, last=last)
 
     def _update(self) -> None:
         super()._update()
