@@ -4,6 +4,9 @@ Rules read these features; none of them is advice.
 """
 
 import math
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +47,23 @@ UNSTABLE_AGREEMENT = 0.05
 UNSEEN = 10.0
 """No instability stays unseen while the rate grows by this factor."""
 
+T = TypeVar("T")
 
+
+def _kept(feature: Callable[[Curve], T]) -> Callable[[Curve], T]:
+    """Compute a feature once: curves don't change, and all rules ask for the same few features."""
+
+    @wraps(feature)
+    def look_up(curve: Curve) -> T:
+        known = vars(curve).setdefault("features", {})
+        if feature.__name__ not in known:
+            known[feature.__name__] = feature(curve)
+        return known[feature.__name__]  # type: ignore[no-any-return]  # what was put there
+
+    return look_up
+
+
+@_kept
 def unit(curve: Curve) -> tuple[Floats, Floats]:
     """Put the losses on a scale of their own: the lowest is 0, and three quarters lie below 1.
 
@@ -66,10 +85,12 @@ def unit(curve: Curve) -> tuple[Floats, Floats]:
     spread = float(np.quantile(both[0], 0.75))
     if spread <= ROUNDING * size:  # all alike but for a few
         spread = float(np.max(both))
-    losses, smoothed = np.round(np.minimum(both / max(spread, TINY), 1 / TINY**0.8), DECIMALS)
-    return losses, smoothed
+    both = np.round(np.minimum(both / max(spread, TINY), 1 / TINY**0.8), DECIMALS)
+    both.flags.writeable = False
+    return both[0], both[1]
 
 
+@_kept
 def bottom(curve: Curve) -> int:
     """Find the lowest smoothed loss, the very ends aside: there a smooth line is as noisy as the losses.
 
@@ -83,6 +104,7 @@ def bottom(curve: Curve) -> int:
     return edge + int(np.argmin(unit(curve)[1][edge : len(curve) - edge]))
 
 
+@_kept
 def plateau(curve: Curve) -> float:
     """Take the median loss of the first points.
 
@@ -107,6 +129,7 @@ def fall(curve: Curve) -> float:
     return max(plateau(curve) - float(unit(curve)[1][bottom(curve)]), 0.0)
 
 
+@_kept
 def noise(curve: Curve) -> float:
     """Estimate the standard deviation of a single loss, from the points down to the lowest.
 
