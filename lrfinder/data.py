@@ -161,7 +161,7 @@ class Batches:
         self.epochs = 0
         self.batch_size: int | None = None
         self._name = name
-        self._source = loader
+        self.source = loader
         self._loader = clone(loader)
         self._iterator: Iterator[Any] | None = None
         self._seen: list[Any] | None = [] if self.one_shot and remember else None
@@ -246,7 +246,7 @@ class Batches:
             self._seen = None
         else:
             self.close()
-            self._loader = clone(self._source)
+            self._loader = clone(self.source)
 
     def close(self) -> None:
         """Stop the workers that this stream has started."""

@@ -1,17 +1,21 @@
 """Short annealed restarts at a few learning rates about the curve's: start large, see it fail, go down, by machine."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import NoSuggestionError
 from lrfinder.features import divergence_lr
+from lrfinder.smoothing import smooth
 from lrfinder.suggest import Suggestion, suggest
+from lrfinder.sweep import MIN_POINTS
 
-__all__ = ["Refined", "choose", "probe_steps", "refine"]
+__all__ = ["Refined", "ShortTraining", "choose", "is_steady", "probe_steps", "refine"]
 
 BUDGET = 500
 """Optimizer steps that all probes together may take ..."""
@@ -22,11 +26,8 @@ BUDGET_SHARE = 0.05
 MOST_PROBES = 4
 PER_DECADE = 3
 RUNGS_ABOVE = 2
-"""The ladder: at most so many rates, so many a decade, from so many above the curve's own suggestion downwards. Few
-long probes tell more than many short ones: on the benchmark, eight of 62 steps each did worse than no probe."""
-
-CLEARLY_WORSE = 0.1
-"""The ladder ends once two rates in a row have lost this share of the best one's gain."""
+"""The ladder: at most so many rates, so many a decade, from so many above the curve's own suggestion. Few long probes
+tell more than many short ones: on the benchmark, half as many steps each double the regret."""
 
 TIE = 0.02
 """Rates whose gains differ by less than this share are as good as each other: the lowest of them is taken."""
@@ -37,6 +38,32 @@ HORIZON_POWER = 0.2
 BELOW_DIVERGENCE = 1.5
 """The suggestion stays this factor below divergence."""
 
+UNSTEADY_SHARE = 0.1
+"""A short training is unsteady if its loss takes back this share of its fall ..."""
+
+UNSTEADY_NOISE = 2.5
+"""... and more than so many standard deviations of a single loss. What a short training survives, a longer one at the
+same rate does not: it is near the edge for as many times longer."""
+
+
+EDGE_SHARE = 0.04
+"""This share of the losses at either end is left aside: there a smooth line is as noisy as the losses."""
+
+
+class ShortTraining(NamedTuple):
+    """What a probe came to: the loss that scores it, infinite where it blew up, and its training losses."""
+
+    score: float
+    losses: npt.NDArray[np.float64]
+
+
+class Tried(NamedTuple):
+    """A rung of the ladder: its rate, how far the score fell, and whether the training was steady."""
+
+    lr: float
+    gain: float
+    steady: bool
+
 
 @dataclass(frozen=True, kw_only=True)
 class Refined:
@@ -44,7 +71,7 @@ class Refined:
 
     Args:
         suggestion: The rate, or None where no probe gained anything.
-        probes: `(lr, score)` of each restart, in the order of the ladder; a score is a loss, infinite where it blew up.
+        probes: `(lr, score)` of each restart in order; a score is a loss, infinite where it blew up.
     """
 
     suggestion: Suggestion | None
@@ -68,7 +95,7 @@ def probe_steps(total_steps: int) -> int:
 
 
 def refine(
-    probe: Callable[[int, float], float],
+    probe: Callable[[int, float], ShortTraining],
     start: float,
     curve: Curve,
     context: Context,
@@ -76,32 +103,40 @@ def refine(
     *,
     seen: Callable[[], bool] = lambda: False,
 ) -> Refined:
-    """Climb down a ladder of rates about the one that the curve suggests, and choose.
+    """Climb a ladder of rates about the one that the curve suggests, and choose.
+
+    It begins above that one, yet below divergence, goes down while that gains more, and up where the largest rate has
+    gained the most.
 
     Args:
         probe: `probe(index, lr)` trains from the snapshot for `steps` steps, the target schedule squeezed into them, on
-            the same batches each time, and returns a loss that compares.
-        start: That loss before any training.
+            the same batches each time.
+        start: The loss that scores a probe, before any training.
         curve: The measured sweep.
         context: What is known of the training, `total_steps` among it.
         steps: The length of one probe.
-        seen: Tells, after the probes, whether they had trained on what they were scored on: a loader shorter than a
-            probe, and no validation data. Memorizing scores well at rates that are too large, so such probes may lower
-            the curve's own suggestion, and never raise it.
+        seen: Tells, after the probes, whether they were scored on too little that they had not trained on: a loader of
+            few batches, and no validation data. Memorizing scores well at rates that are too large, so such probes may
+            lower the curve's own suggestion, and never raise it.
 
     Returns:
         All probes and the suggestion.
     """
     top = divergence_lr(curve, context) or float(curve.lrs[-1])
-    probes: list[tuple[float, float]] = []
     middle = _suggested(curve, context, top)
-    for index in range(MOST_PROBES):
-        lr = middle * 10 ** ((RUNGS_ABOVE - index) / PER_DECADE)
-        probes.append((lr, probe(index, lr)))
-        if _clearly_past_the_best(start, probes):
-            break
+    highest = math.floor(PER_DECADE * math.log10(top / middle))
+    rung: int | None = min(RUNGS_ABOVE, highest)
+    probes: list[tuple[float, float]] = []
+    tried: dict[int, Tried] = {}
+    while rung is not None and len(tried) < MOST_PROBES:
+        lr = middle * 10 ** (rung / PER_DECADE)
+        trained = probe(len(probes), lr)
+        probes.append((lr, trained.score))
+        gain = start - trained.score if math.isfinite(trained.score) else -math.inf
+        tried[rung] = Tried(lr, gain, is_steady(trained.losses))
+        rung = _next_rung(tried, highest)
     try:
-        suggestion = choose(tuple(probes), start, top, curve, context, steps)
+        suggestion = choose(tried, top, curve, context, steps)
         if seen() and middle < suggestion.lr:
             suggestion = _kept(middle, suggestion, curve)
     except NoSuggestionError:
@@ -109,8 +144,94 @@ def refine(
     return Refined(suggestion=suggestion, probes=tuple(probes))
 
 
+def is_steady(losses: npt.ArrayLike) -> bool:
+    """Tell whether a short training went down without a clear rise on its way.
+
+    With the smoothed losses L_i it is steady unless the largest rise, max_i (L_i - min_{j<i} L_j), exceeds both
+    `UNSTEADY_SHARE` of the fall and `UNSTEADY_NOISE` standard deviations of a single loss.
+
+    Args:
+        losses: The training losses, shape (n,).
+
+    Returns:
+        Whether it was steady; False where there are too few losses to tell.
+
+    Example:
+        >>> falling = np.linspace(2.0, 1.0, 50)
+        >>> bump = np.exp(-((np.arange(50) - 25) ** 2) / 20)
+        >>> is_steady(falling), is_steady(falling + 0.5 * bump)
+        (True, False)
+    """
+    losses = np.asarray(losses, dtype=np.float64)
+    if len(losses) < MIN_POINTS:
+        return False
+    edge = math.ceil(EDGE_SHARE * len(losses))
+    smoothed = smooth(losses)[edge : len(losses) - edge]
+    lowest = np.minimum.accumulate(smoothed)
+    rise = float(np.max(smoothed - lowest))
+    fall = float(np.median(losses[:MIN_POINTS]) - lowest[-1])
+    deviation = float(np.mean(np.abs(np.diff(losses)))) * math.sqrt(math.pi) / 2
+    return rise <= max(UNSTEADY_SHARE * fall, UNSTEADY_NOISE * deviation)
+
+
+def _next_rung(tried: Mapping[int, Tried], highest: int) -> int | None:
+    best = max(tried, key=lambda rung: (_steady_gain(tried[rung]), -rung))
+    if len(tried) == 1 or best == min(tried) or _steady_gain(tried[best]) == -math.inf:
+        return min(tried) - 1
+    return best + 1 if best == max(tried) and best < highest else None
+
+
+def _steady_gain(tried: Tried) -> float:
+    return tried.gain if tried.steady else -math.inf
+
+
+def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Context, steps: int) -> Suggestion:
+    """Choose the rate to train with from the probes.
+
+    Of the steady ones the best is the lowest rate within `TIE` of the largest gain, refined by a parabola through it
+    and its neighbours; it is corrected for the horizon as (n / T)^`HORIZON_POWER` and capped below divergence.
+
+    Args:
+        tried: The probes by their rung, `PER_DECADE` a decade.
+        top: The rate of divergence, or the largest one of the sweep.
+        curve: The measured sweep.
+        context: What is known of the training.
+        steps: The length n of one probe.
+
+    Returns:
+        The suggestion.
+
+    Raises:
+        NoSuggestionError: No probe ended below the loss before training.
+    """
+    steady = {rung: each for rung, each in tried.items() if each.steady and each.gain > -math.inf} or tried
+    most = max(each.gain for each in steady.values())
+    if not most > 0:
+        raise NoSuggestionError("refine: no short training lowered the loss. Look for a bug, or widen the range.")
+    rung = min(rung for rung, each in steady.items() if each.gain >= (1 - TIE) * most)
+    neighbours = [steady[near].gain for near in (rung - 1, rung, rung + 1) if near in steady]
+    best = steady[rung].lr * 10 ** (_vertex(neighbours) / PER_DECADE)
+    total_steps = context.total_steps or steps
+    lr = min(best * (steps / total_steps) ** HORIZON_POWER, top / BELOW_DIVERGENCE)
+    beyond = any(each.lr > best and not each.steady for each in tried.values())
+    unsteady = ", the larger ones being unsteady" if beyond else ""
+    reason = (
+        f"best of {len(tried)} short trainings of {steps} steps at {best:.1e}{unsteady}, less for {total_steps:,} steps"
+    )
+    return Suggestion(lr=float(lr), rule="refine", reason=reason, index=_nearest(curve, lr))
+
+
+def _vertex(gains: list[float]) -> float:
+    """Return the place of a parabola's top, in rungs from the middle one of three; 0 if one of them is missing."""
+    if len(gains) < 3 or not np.all(np.isfinite(gains)):
+        return 0.0
+    below, here, above = gains
+    curvature = above - 2 * here + below
+    return float(np.clip(0.5 * (below - above) / curvature, -0.5, 0.5)) if curvature < 0 else 0.0
+
+
 def _kept(lr: float, found: Suggestion, curve: Curve) -> Suggestion:
-    reason = "the curve's own rate, since the short trainings saw the batches that score them; pass a val_loader"
+    reason = "the curve's own rate, for too little data were left to score the short trainings; pass a val_loader"
     return replace(found, lr=lr, reason=reason, index=_nearest(curve, lr))
 
 
@@ -123,52 +244,3 @@ def _suggested(curve: Curve, context: Context, top: float) -> float:
         return suggest("auto", curve, context).lr
     except NoSuggestionError:
         return top / 10 ** (RUNGS_ABOVE / PER_DECADE)
-
-
-def _clearly_past_the_best(start: float, probes: list[tuple[float, float]]) -> bool:
-    scores = [score for _, score in probes]
-    best = min(scores)
-    return best < start and all(score > best + CLEARLY_WORSE * (start - best) for score in scores[-2:])
-
-
-def choose(
-    probes: tuple[tuple[float, float], ...], start: float, top: float, curve: Curve, context: Context, steps: int
-) -> Suggestion:
-    """Choose the rate to train with from the probes' scores.
-
-    The best rate is the lowest one within `TIE` of the best score, refined by a parabola through it and its neighbours;
-    it is corrected for the horizon as (n / T)^`HORIZON_POWER` and capped below divergence.
-
-    Args:
-        probes: `(lr, score)` of each restart, the largest rate first.
-        start: The loss before any training.
-        top: The rate of divergence, or the largest one tried.
-        curve: The measured sweep.
-        context: What is known of the training.
-        steps: The length n of one probe.
-
-    Returns:
-        The suggestion.
-
-    Raises:
-        NoSuggestionError: No probe ended below the loss before training.
-    """
-    lrs = np.array([lr for lr, _ in probes])
-    gains = np.array([start - score if math.isfinite(score) else -math.inf for _, score in probes])
-    if not gains.max() > 0:
-        raise NoSuggestionError("refine: no short training lowered the loss. Look for a bug, or widen the range.")
-    index = int(np.flatnonzero(gains >= (1 - TIE) * gains.max())[-1])
-    best = lrs[index] * 10 ** (_vertex(gains, index) / PER_DECADE)
-    total_steps = context.total_steps or steps
-    lr = min(best * (steps / total_steps) ** HORIZON_POWER, top / BELOW_DIVERGENCE)
-    reason = f"best of {len(probes)} short trainings of {steps} steps at {best:.1e}, less for {total_steps:,} steps"
-    return Suggestion(lr=float(lr), rule="refine", reason=reason, index=_nearest(curve, lr))
-
-
-def _vertex(gains: np.ndarray[tuple[int, ...], np.dtype[np.float64]], index: int) -> float:
-    """Return the place of a parabola's top through a point and its neighbours, in rungs towards larger rates."""
-    if not 0 < index < len(gains) - 1 or not np.all(np.isfinite(gains[index - 1 : index + 2])):
-        return 0.0
-    larger, here, smaller = gains[index - 1 : index + 2]
-    curvature = larger - 2 * here + smaller
-    return float(np.clip(0.5 * (smaller - larger) / curvature, -0.5, 0.5)) if curvature < 0 else 0.0

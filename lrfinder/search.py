@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,12 +16,13 @@ from lrfinder.curve import Context, Curve
 from lrfinder.data import Batches
 from lrfinder.distributed import Ranks
 from lrfinder.groups import RateWriter, group_lrs
+from lrfinder.holdout import Remaining, held_out_count, pass_length
 from lrfinder.loop import OnPoint, run_sweep
 from lrfinder.options import FindOptions
 from lrfinder.probe import train_briefly
 from lrfinder.progress import Progress
 from lrfinder.recorder import Recorder
-from lrfinder.refine import MOST_PROBES, Refined, probe_steps, refine
+from lrfinder.refine import MOST_PROBES, Refined, ShortTraining, probe_steps, refine
 from lrfinder.smoothing import smooth
 from lrfinder.snapshot import Snapshot
 from lrfinder.step import Step
@@ -34,6 +36,9 @@ LAST_SHARE = 5
 
 FIRST_LOSSES = 5
 """... and compared with the first losses of the sweep, whose rates are too small to learn at."""
+
+FEWEST_HELD_OUT = 2
+"""Fewer held-out batches tell too little to train at a larger rate than the curve suggests."""
 
 # Where nothing may be scouted: wide enough for every usual optimizer, and the sweep stops by itself.
 _UNSCOUTED = (1e-7, 10.0)
@@ -111,43 +116,52 @@ class Search:
         """
         steps = probe_steps(self.options.total_steps or 0)
         self.progress.expect(self.steps + MOST_PROBES * steps)
-        measure = self._measure(steps)
-        begun_anew = self.validate is None and self.batches.epochs > 0
+        held_out, measure = self._hold_out(steps)
+        # Without held-out data a training that begins its loader anew is scored on what it has seen.
+        seen = measure is not None and self.validate is None and held_out < FEWEST_HELD_OUT
         self._start_anew()
         start = self._score(measure, curve.losses[:FIRST_LOSSES])
 
-        def probe(index: int, lr: float) -> float:
-            nonlocal begun_anew
+        def probe(index: int, lr: float) -> ShortTraining:
+            nonlocal seen
             self.progress.phase(f"refine {index + 1}/{MOST_PROBES}")
             self._start_anew()
-            losses = train_briefly(
-                self.step,
-                self.batches,
-                self.optimizer,
-                group_lrs(self.rates.ratios, lr),
-                self.options.schedule,
-                steps,
-                self.device,
-                after_step=self._count,
-                ranks=self.ranks,
-            )
-            begun_anew |= measure is None and self.batches.epochs > 0
-            return math.inf if losses is None else self._score(measure, losses)
+            with closing(Remaining(self.batches, held_out, [self.device]) if held_out else self.batches) as batches:
+                losses = train_briefly(
+                    self.step,
+                    batches,
+                    self.optimizer,
+                    group_lrs(self.rates.ratios, lr),
+                    self.options.schedule,
+                    steps,
+                    self.device,
+                    after_step=self._count,
+                    ranks=self.ranks,
+                )
+                seen |= measure is None and batches.epochs > 0
+            if losses is None:
+                return ShortTraining(math.inf, np.empty(0))
+            return ShortTraining(self._score(measure, losses), losses)
 
-        return refine(probe, start, curve, self.context, steps, seen=lambda: self._anywhere(begun_anew))
+        return refine(probe, start, curve, self.context, steps, seen=lambda: self._anywhere(seen))
 
     def _anywhere(self, here: bool) -> bool:  # noqa: FBT001 - a condition
         return here if self.ranks is None else (self.ranks.means([float(here)], last=True)[0] or 0.0) > 0
 
-    def _measure(self, steps: int) -> Callable[[], Tensor] | None:
-        """Return the held-out loss: on the user's own batches, else on those that come after the probes' batches."""
-        self._start_anew()
+    def _hold_out(self, steps: int) -> tuple[int, Callable[[], Tensor] | None]:
+        """Return how many batches of each pass the probes leave out, and the loss that scores them.
+
+        That is measured on the user's own batches, else on those left out; by None where only a step knows the loss.
+        """
         if self.validate is not None or self.hold_out is None:
-            return self.validate
-        for _ in range(steps):
-            self.batches.take(self.step.accumulation_steps)
-        held_out = self.batches.take(self.options.val_batches)
-        return None if held_out is None else self.hold_out(held_out)
+            return 0, self.validate
+        taken, wanted = steps * self.step.accumulation_steps, self.options.val_batches
+        self._start_anew()
+        count = held_out_count(pass_length(self.batches, taken + wanted), taken, wanted)
+        if self.ranks is not None:
+            count = self.ranks.share(count)
+        self._start_anew()
+        return count, self.hold_out(self.batches.take_first(count or wanted))
 
     def _score(self, measure: Callable[[], Tensor] | None, losses: Floats) -> float:
         if measure is not None:

@@ -20,8 +20,8 @@ ORDER = [
     "errors", "sweep", "curve", "smoothing", "features", "auto", "suggest", "spread", "groups", "schedulers",
     "notices", "distributed", "ddp", "fsdp", "failures", "interrupts", "memory", "checksum", "tensors", "rng",
     "contents", "snapshot",
-    "loader", "data", "guard", "step", "recorder", "loop", "progress", "checks", "options", "probe", "refine", "search",
-    "doubts",
+    "loader", "data", "guard", "step", "recorder", "loop", "progress", "checks", "options", "probe", "refine",
+    "holdout", "search", "doubts",
     "labels", "preview", "view", "plotting", "archive", "report", "result", "finder",
     "target", "console", "outputs", "demo", "cli", "integrations",
 ]  # fmt: skip

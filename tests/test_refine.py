@@ -5,11 +5,26 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from lrfinder import ArgumentError, LRFinder, NoSuggestionError
 from lrfinder.curve import Context, Curve
-from lrfinder.refine import BELOW_DIVERGENCE, BUDGET, MOST_PROBES, PER_DECADE, RUNGS_ABOVE, choose, probe_steps, refine
+from lrfinder.features import divergence_lr
+from lrfinder.refine import (
+    BELOW_DIVERGENCE,
+    BUDGET,
+    MOST_PROBES,
+    PER_DECADE,
+    RUNGS_ABOVE,
+    ShortTraining,
+    Tried,
+    choose,
+    is_steady,
+    probe_steps,
+    refine,
+)
 from lrfinder.suggest import suggest
 from lrfinder.sweep import StopReason
 from tests.fingerprint import Fingerprint, differences, process_state
@@ -29,9 +44,26 @@ def curve(top=1.0):
     )
 
 
-def valley(best, *, floor=0.5, scale=1.0, offset=0.0):
+FALLING = np.linspace(2.0, 1.0, 50)
+RISING_AGAIN = FALLING + 0.5 * np.exp(-((np.arange(50) - 25) ** 2) / 20)
+
+
+def valley(best, *, floor=0.5, scale=1.0, offset=0.0, steady_below=math.inf):
     """Return a probe whose score is a parabola in the logarithm of the rate."""
-    return lambda _, lr: offset + scale * (floor + 0.3 * math.log10(lr / best) ** 2)
+
+    def probe(_, lr):
+        score = offset + scale * (floor + 0.3 * math.log10(lr / best) ** 2)
+        return ShortTraining(score, offset + scale * (FALLING if lr < steady_below else RISING_AGAIN))
+
+    return probe
+
+
+def ladder(gains, top=1.0, *, unsteady=()):
+    """Return probes at the rungs 0, -1, ..., as `choose` wants them."""
+    rungs = range(0, -len(gains), -1)
+    return {
+        k: Tried(top * 10 ** (k / PER_DECADE), gain, k not in unsteady) for k, gain in zip(rungs, gains, strict=True)
+    }
 
 
 CONTEXT = Context(total_steps=1000)
@@ -46,31 +78,95 @@ class TestProbeSteps:
         assert steps * MOST_PROBES <= max(BUDGET, total_steps / 20) or steps == total_steps
 
 
-class TestRefine:
-    def test_goes_down_from_above_the_curves_own_rate_in_equal_ratios(self):
-        refined = refine(valley(1e-3), 2.0, curve(), CONTEXT, 50)
+class TestIsSteady:
+    def test_a_bump_counts_if_it_is_large_against_the_fall_and_the_noise(self):
+        assert is_steady(FALLING)
+        assert not is_steady(RISING_AGAIN)
+        assert is_steady(FALLING + 0.1 * (RISING_AGAIN - FALLING))  # a rise of a twentieth of the fall, no more
 
-        lrs = [lr for lr, _ in refined.probes]
-        assert lrs[RUNGS_ABOVE] == pytest.approx(suggest("auto", curve(), CONTEXT).lr)
+    @pytest.mark.parametrize("seed", range(20))
+    def test_noise_is_no_rise(self, seed):
+        noise = np.random.default_rng(seed).normal(size=125)
+
+        assert is_steady(np.linspace(2.0, 1.0, 125) + 0.3 * noise)
+
+    def test_a_loss_that_only_rises_is_not_steady(self):
+        assert not is_steady(FALLING[::-1])
+
+    def test_too_few_losses_tell_nothing(self):
+        assert not is_steady([])
+        assert not is_steady([1.0, 0.9])
+
+    @given(st.integers(0, 1000), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3), st.booleans())
+    @settings(max_examples=50, deadline=None)
+    def test_scale_and_offset_do_not_matter(self, seed, scale, offset, bump):
+        losses = (RISING_AGAIN if bump else FALLING) + 0.02 * np.random.default_rng(seed).normal(size=50)
+
+        assert is_steady(scale * losses + offset) == is_steady(losses)
+
+
+class TestRefine:
+    def test_begins_above_the_curves_own_rate_and_goes_down_in_equal_ratios(self):
+        own = suggest("auto", curve(), CONTEXT).lr
+
+        lrs = [lr for lr, _ in refine(valley(own / 10), 2.0, curve(), CONTEXT, 50).probes]
+
+        assert len(lrs) == MOST_PROBES
+        assert lrs[RUNGS_ABOVE] == pytest.approx(own)
         assert np.allclose(np.array(lrs[:-1]) / np.array(lrs[1:]), 10 ** (1 / PER_DECADE))
 
-    def test_stops_once_it_clearly_gets_worse(self):
-        near = refine(valley(0.5), 2.0, curve(), CONTEXT, 50)
-        far = refine(valley(0.01), 2.0, curve(), CONTEXT, 50)
+    def test_stops_once_the_best_rate_is_between_worse_ones(self):
+        own = suggest("auto", curve(), CONTEXT).lr
 
-        assert len(near.probes) < len(far.probes) <= MOST_PROBES
+        probes = refine(valley(own * 10 ** (1 / PER_DECADE)), 2.0, curve(), CONTEXT, 50).probes
+
+        assert len(probes) == 3
+
+    def test_climbs_where_the_largest_rate_is_the_best_one(self):
+        own = suggest("auto", curve(), CONTEXT).lr
+
+        refined = refine(valley(own * 10), 2.0, curve(), CONTEXT, 50)
+
+        assert max(lr for lr, _ in refined.probes) > own * 10 ** (RUNGS_ABOVE / PER_DECADE)
+        assert refined.suggestion.lr > own
+
+    @pytest.mark.parametrize("top", [1e-3, 1.0, 30.0])
+    def test_every_probe_stays_below_divergence(self, top):
+        diverging = curve(top)
+        probes = refine(valley(top * 1000), 2.0, diverging, CONTEXT, 50).probes
+
+        assert all(lr <= divergence_lr(diverging, CONTEXT) * (1 + 1e-9) for lr, _ in probes)
+
+    def test_a_rate_at_which_the_loss_rises_again_is_not_chosen_however_well_it_scores(self):
+        own = suggest("auto", curve(), CONTEXT).lr
+        context = Context(total_steps=50)
+        edge = own * 10 ** (0.5 / PER_DECADE)
+
+        free = refine(valley(own * 5), 2.0, curve(), context, 50).suggestion
+        held = refine(valley(own * 5, steady_below=edge), 2.0, curve(), context, 50).suggestion
+
+        assert free.lr > edge > held.lr
+        assert "the larger ones being unsteady" in held.reason
+        assert "unsteady" not in free.reason
+
+    def test_where_all_are_unsteady_the_score_decides(self):
+        own = suggest("auto", curve(), CONTEXT).lr
+
+        assert refine(valley(own, steady_below=0.0), 2.0, curve(), CONTEXT, 50).suggestion is not None
 
     def test_a_blow_up_is_no_end(self):
-        refined = refine(lambda i, lr: math.inf if i < 3 else valley(0.05)(i, lr), 2.0, curve(), CONTEXT, 50)
+        def probe(index, lr):
+            return ShortTraining(math.inf, np.empty(0)) if index < 3 else valley(0.05)(index, lr)
+
+        refined = refine(probe, 2.0, curve(), CONTEXT, 50)
 
         assert refined.suggestion is not None
         assert refined.suggestion.lr < 0.05 * 10**0.5
 
     def test_without_any_gain_there_is_no_suggestion(self):
-        refined = refine(lambda _, lr: 3.0, 2.0, curve(), CONTEXT, 50)
+        refined = refine(lambda _, lr: ShortTraining(3.0, FALLING), 2.0, curve(), CONTEXT, 50)
 
         assert refined.suggestion is None
-        assert len(refined.probes) == MOST_PROBES
 
 
 class TestSeenBatches:
@@ -112,16 +208,23 @@ class TestChoose:
         assert rates[0] > rates[1] > rates[2]
 
     def test_stays_below_divergence(self):
-        probes = tuple((1.0 / 10**k, 0.1 + k) for k in range(4))
+        found = choose(ladder([4.9, 3.9, 2.9]), 1.0, curve(), Context(total_steps=50), 50)
 
-        assert choose(probes, 5.0, 1.0, curve(), Context(total_steps=50), 50).lr <= 1 / BELOW_DIVERGENCE
+        assert found.lr <= 1 / BELOW_DIVERGENCE
 
     def test_of_equal_scores_the_lowest_rate_wins(self):
-        probes = ((1.0, 0.500), (0.3, 0.5001), (0.1, 0.502), (0.03, 1.0))
+        gains = [1.500, 1.4999, 1.498, 1.0]
 
-        found = choose(probes, 2.0, 10.0, curve(), Context(total_steps=50), 50)
+        found = choose(ladder(gains), 10.0, curve(), Context(total_steps=50), 50)
 
-        assert 0.05 < found.lr < 0.2
+        assert 10 ** (-2.5 / PER_DECADE) < found.lr < 10 ** (-1.4 / PER_DECADE)
+
+    def test_an_unsteady_neighbour_does_not_pull(self):
+        steady = choose(ladder([1.0, 0.9, 0.1]), 10.0, curve(), Context(total_steps=50), 50)
+        unsteady = choose(ladder([1.0, 0.9, 0.1], unsteady=[0]), 10.0, curve(), Context(total_steps=50), 50)
+
+        assert steady.lr == pytest.approx(1.0)
+        assert unsteady.lr == pytest.approx(10 ** (-1 / PER_DECADE))
 
     @pytest.mark.parametrize("scale", [1e-6, 1e6])
     @pytest.mark.parametrize("offset", [-10.0, 10.0])
@@ -133,7 +236,7 @@ class TestChoose:
 
     def test_says_what_is_missing(self):
         with pytest.raises(NoSuggestionError, match="no short training lowered the loss"):
-            choose(((1.0, 3.0), (0.1, math.inf)), 2.0, 1.0, curve(), CONTEXT, 50)
+            choose(ladder([-1.0, -math.inf]), 1.0, curve(), CONTEXT, 50)
 
 
 def setup(device):
