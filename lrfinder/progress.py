@@ -1,11 +1,16 @@
 """One progress bar over all phases of a find, closed on every way out."""
 
+import math
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from typing_extensions import Self  # typing has it from 3.11 on; torch brings this package
 
 __all__ = ["Progress"]
+
+INTERVAL = 0.1
+"""Seconds between two redraws, at least."""
 
 
 class Progress:
@@ -23,9 +28,9 @@ class Progress:
 
     def __init__(self, *, enabled: bool, total: int) -> None:
         """Create the bar, if one is wanted."""
-        self._bar: Any = None
-        if enabled:
-            self._bar = _bar(total)
+        self._bar: Any = _bar(total) if enabled else None
+        self._due = monotonic() + INTERVAL if enabled else math.inf  # when to draw again
+        self._waiting = 0  # steps that the bar does not know of yet
 
     def phase(self, name: str) -> None:
         """Say what is going on now.
@@ -35,12 +40,24 @@ class Progress:
         """
         if self._bar is not None:
             self._bar.set_description(f"LR range test: {name}", refresh=False)
-            self._bar.update(0)  # shown now, unless the bar was drawn a moment ago
+            self._draw_when_due()
 
     def advance(self) -> None:
         """Count one step."""
-        if self._bar is not None:
-            self._bar.update()
+        self._waiting += 1
+        self._draw_when_due()
+
+    def _draw_when_due(self) -> None:
+        # tqdm would do the same, but at every step it would cost as much as a small layer.
+        now = monotonic()
+        if now >= self._due:
+            self._due = now + INTERVAL
+            self._tell()
+            self._bar.refresh()
+
+    def _tell(self) -> None:
+        self._bar.n += self._waiting
+        self._waiting = 0
 
     def expect(self, total: int) -> None:
         """Correct the number of steps that are expected, now that more is known.
@@ -60,6 +77,7 @@ class Progress:
     ) -> None:
         """Close the bar."""
         if self._bar is not None:
+            self._tell()
             self._bar.close()
 
 
@@ -69,5 +87,4 @@ def _bar(total: int) -> Any:
     class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]  # tqdm has no types
         monitor_interval = 0  # else tqdm leaves a thread behind that redraws bars
 
-    # At most ten redraws a second, so that the bar costs a step next to nothing; every step looks at the clock.
-    return Bar(total=total, desc="LR range test", unit="step", mininterval=0.1, miniters=0, leave=False)
+    return Bar(total=total, desc="LR range test", unit="step", leave=False)

@@ -9,13 +9,14 @@ from lrfinder.progress import Progress
 
 
 class Clock:
-    """A clock that the test moves, in place of the one that tqdm reads."""
+    """A clock that the test moves, in place of those that are read."""
 
     def __init__(self, monkeypatch):
         import tqdm.std
 
         self.now = 100.0
         monkeypatch.setattr(tqdm.std, "time", lambda: self.now)
+        monkeypatch.setattr("lrfinder.progress.monotonic", lambda: self.now)
 
 
 def frames(text):
