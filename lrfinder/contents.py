@@ -89,14 +89,14 @@ class Contents:
 
     def _enter(self, path: str, value: Any) -> list[tuple[str, Any]]:
         """Return what an object holds, by name, having kept the object itself."""
+        if isinstance(value, dict):  # first, being the most
+            return self._keep_dict(path, value)
         if isinstance(value, Tensor):
             self.tensors.append((path, value))
             return self._tensor_parts(path, value)
         if isinstance(value, GENERATORS):
             self.generators.append((path, value))
             return []
-        if isinstance(value, dict):
-            return self._keep_dict(path, value)
         if isinstance(value, (list, deque, tuple)):
             return self._keep_row(path, value)
         if isinstance(value, set):
@@ -132,6 +132,8 @@ class Contents:
     def _keep_dict(self, path: str, value: dict[Any, Any]) -> list[tuple[str, Any]]:
         saved = list(_kind(value).items(value))
         self._kept.append((path, partial(_restore_dict, value, saved)))
+        if not saved:  # as most of a module's dicts of hooks
+            return []
         parts = [(self._child(path, key), item) for key, item in saved if type(item) not in _LEAVES]
         return parts + [(path, key) for key, _ in saved if isinstance(key, Tensor)]
 
@@ -175,6 +177,8 @@ def _restore_dict(target: dict[Any, Any], saved: list[tuple[Any, Any]]) -> None:
     """Put members, values and order back, writing only what differs: compiled graphs guard on untouched dicts."""
     kind = _kind(target)
     now = list(kind.items(target))
+    if not now and not saved:
+        return
     if [id(key) for key, _ in now] != [id(key) for key, _ in saved]:
         kind.clear(target)
         now = [(None, None)] * len(saved)

@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 def _kept(feature: Callable[[Curve], T]) -> Callable[[Curve], T]:
-    """Compute a feature once: curves don't change, and all rules ask for the same few features."""
+    # Curves do not change, and all rules ask for the same few features: each is computed once.
 
     @wraps(feature)
     def look_up(curve: Curve) -> T:

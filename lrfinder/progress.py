@@ -40,20 +40,19 @@ class Progress:
         """
         if self._bar is not None:
             self._bar.set_description(f"LR range test: {name}", refresh=False)
-            self._draw_when_due()
+            if monotonic() >= self._due:
+                self._draw()
 
     def advance(self) -> None:
         """Count one step."""
         self._waiting += 1
-        self._draw_when_due()
+        if monotonic() >= self._due:  # tqdm would look too, but at every step it costs as much as a small layer
+            self._draw()
 
-    def _draw_when_due(self) -> None:
-        # tqdm would do the same, but at every step it would cost as much as a small layer.
-        now = monotonic()
-        if now >= self._due:
-            self._due = now + INTERVAL
-            self._tell()
-            self._bar.refresh()
+    def _draw(self) -> None:
+        self._due = monotonic() + INTERVAL
+        self._tell()
+        self._bar.refresh()
 
     def _tell(self) -> None:
         self._bar.n += self._waiting

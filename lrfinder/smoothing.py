@@ -104,8 +104,8 @@ def _average(losses: Floats, weights: Floats) -> Floats:
     for i in range(reach):
         part = kernel[reach - i : reach + i + 1]
         part = part / part.sum()
-        smoothed[i] = np.sum(losses[: 2 * i + 1] * part)
-        smoothed[-1 - i] = np.sum(losses[len(losses) - 2 * i - 1 :] * part)
+        smoothed[i] = losses[: 2 * i + 1] @ part
+        smoothed[-1 - i] = losses[len(losses) - 2 * i - 1 :] @ part
     return smoothed
 
 
