@@ -8,6 +8,7 @@ from lrfinder.memory import Region
 __all__ = ["Checksums", "checksum"]
 
 _CHUNK = 1 << 20  # words at a time: enough to keep a device busy, and temporary memory of a few times 8 MiB
+_CPU_CHUNK = 1 << 18  # here with their weights they stay in the cache
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as a signed number: multiples of it are well spread
 _MIXING = ((30, -4658895280553007687), (27, -7723592293110705685))  # shifts and factors of splitmix64
 
@@ -84,7 +85,7 @@ def _row(words: Tensor) -> Tensor:
 
 
 def _chunk_size(words: Tensor) -> int:
-    return min(words.numel(), _CHUNK)
+    return min(words.numel(), _CPU_CHUNK if words.device.type == "cpu" else _CHUNK)
 
 
 def _chunked(words: Tensor, weights: Tensor, size: int) -> Tensor:
@@ -108,7 +109,7 @@ def _odd(place: int) -> int:
 
 def _weights(count: int, device: torch.device) -> Tensor:
     """Return odd weights, shape (2, count): the places, well mixed, so that no random stream is drawn from."""
-    weights = torch.arange(1, 2 * count + 1, dtype=torch.int64, device=device) * _GOLDEN
+    weights = torch.arange(1, 2 * count + 1, dtype=torch.int64, device=device).mul_(_GOLDEN)
     for shift, factor in _MIXING:
-        weights = (weights ^ (weights >> shift)) * factor
-    return (weights | 1).view(2, count)
+        weights.bitwise_xor_(weights >> shift).mul_(factor)
+    return weights.bitwise_or_(1).view(2, count)
