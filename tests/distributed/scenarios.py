@@ -239,6 +239,26 @@ def validation():
     return found | {"own": own[: 3 * 6], "losses": result.losses.tolist()}
 
 
+def refining_ddp():
+    return refining("ddp")
+
+
+def refining_fsdp():
+    return refining("fsdp")
+
+
+def refining(kind):
+    """Short trainings that go through the loader more than once, scored on batches that they leave out."""
+    found = {}
+    options = {"end_lr": 10.0, "num_iter": 30, "total_steps": 36, "refine": True}
+    setup = Setup(kind)
+    with warnings.catch_warnings(), unchanged(setup, found):
+        warnings.simplefilter("ignore", LRFinderWarning)
+        result = setup.find(**options)
+    found |= {"probes": result.probes, "rule": result.suggestion.rule, "reason": result.suggestion.reason}
+    return found | {"same training": same_training(kind, test=lambda setup: setup.find(**options))}
+
+
 def scaler_ddp():
     return scaler("ddp")
 

@@ -77,6 +77,16 @@ def test_partial_results_are_the_same(reports):
     assert len(first["losses"]) == 2  # the third was on its way
 
 
+@pytest.mark.parametrize("scenario", ["refining_ddp", "refining_fsdp"])
+def test_refining_agrees_and_leaves_nothing(reports, scenario):
+    first, second = (report[scenario] for report in reports(2))
+    assert first == second
+    assert first["rule"] == "refine"
+    assert "short trainings of 36 steps" in first["reason"]
+    assert first["changed"] == []
+    assert first["same training"]
+
+
 def test_the_data_of_one_rank_end(reports):
     for report in reports(2):
         assert report["decisions"]["one rank's data end"] == ["exhausted", 5, 5]
