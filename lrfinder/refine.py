@@ -214,10 +214,9 @@ def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Contex
     total_steps = context.total_steps or steps
     lr = min(best * (steps / total_steps) ** HORIZON_POWER, top / BELOW_DIVERGENCE)
     beyond = any(each.lr > best and not each.steady for each in tried.values())
-    unsteady = ", the larger ones being unsteady" if beyond else ""
-    reason = (
-        f"best of {len(tried)} short trainings of {steps} steps at {best:.1e}{unsteady}, less for {total_steps:,} steps"
-    )
+    reason = f"{len(tried)} short trainings of {steps:,} steps favour {best:.1e}"
+    reason += ", above which the loss rose again on the way" if beyond else ""
+    reason += f", lowered for {total_steps:,} steps" if total_steps > steps else ""
     return Suggestion(lr=float(lr), rule="refine", reason=reason, index=_nearest(curve, lr))
 
 

@@ -80,7 +80,7 @@ def block(
     lines = [f"LR range test: {headline}"]
     for rule, found in shown.items():
         lines.append(f"  {rule:<10}  {rate(found)}{f'   <- {found.reason}' if rule == main else ''}")
-    lines += [f"  probe       {lr:.1e}   loss {score:.4g}" for lr, score in probes]
+    lines += [f"  probe       {lr:.1e}   loss {score:.4g}" for lr, score in sorted(probes, reverse=True)]
     lines += [f"warning: {sentence}" for sentence in warnings]
     return "\n".join([*lines, advice])
 

@@ -146,8 +146,8 @@ class TestRefine:
         held = refine(valley(own * 5, steady_below=edge), 2.0, curve(), context, 50).suggestion
 
         assert free.lr > edge > held.lr
-        assert "the larger ones being unsteady" in held.reason
-        assert "unsteady" not in free.reason
+        assert "above which the loss rose again" in held.reason
+        assert "rose again" not in free.reason
 
     def test_where_all_are_unsteady_the_score_decides(self):
         own = suggest("auto", curve(), CONTEXT).lr
