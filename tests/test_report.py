@@ -79,8 +79,8 @@ def test_probes_and_warnings_have_lines_of_their_own():
     text = block("over", {}, [(1e-3, 0.25), (1e-2, float("inf"))], ["The curve is flat.", "Noise."], "no suggestion: x")
     assert text.splitlines() == [
         "LR range test: over",
-        "  probe       1.0e-03   loss 0.25",
         "  probe       1.0e-02   loss inf",
+        "  probe       1.0e-03   loss 0.25",
         "warning: The curve is flat.",
         "warning: Noise.",
         "no suggestion: x",
