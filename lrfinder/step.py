@@ -202,10 +202,11 @@ class TrainingStep:
         Returns:
             The mean loss before the step, detached; under a closure optimizer its first closure call's.
         """
+        batches = [move(batch, self._batch_loss.device) for batch in micro_batches]
         if self._closure:
-            return self._step_with_closure(micro_batches)
+            return self._step_with_closure(batches)
         self._zero_grad()
-        loss = self._accumulate(micro_batches)
+        loss = self._accumulate(batches)
         self._update()
         return loss
 
@@ -227,7 +228,7 @@ class TrainingStep:
 
     def _forward_backward(self, batch: Any, count: int, *, last: bool) -> Tensor:  # noqa: ARG002 - for integrations
         # Before the last micro-batch a framework may keep the gradients to its rank.
-        loss = self._batch_loss(move(batch, self._batch_loss.device))
+        loss = self._batch_loss(batch)
         if not loss.requires_grad:
             raise ArgumentError(
                 "The loss must depend on trainable parameters, got a loss without a gradient; "

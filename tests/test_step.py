@@ -327,6 +327,24 @@ def test_the_loss_is_detached_on_its_device_and_measured_before_the_step(device)
     assert loss.device.type == device.type
 
 
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.LBFGS])
+def test_a_batch_is_moved_once_however_often_the_optimizer_looks_at_it(kind):
+    model, data = model_and_data()
+    moves, passes = [], []
+
+    class Batch:
+        def to(self, device):
+            moves.append(device)
+
+    def loss_fn(model, batch):
+        passes.append(batch)
+        return nn.functional.mse_loss(model(data[0][0]), data[0][1])
+
+    TrainingStep(batch_loss(model, loss_fn=loss_fn), kind(model.parameters(), lr=0.1))([Batch()])
+    assert moves == [CPU]
+    assert len(passes) > 1 or kind is torch.optim.SGD
+
+
 def test_batches_are_moved_and_the_users_own_are_left(device):
     model, data = model_and_data(device)
     seen = []
