@@ -14,7 +14,7 @@ from lrfinder.features import divergence_lr, fall, falls, noise, plateau, unit
 
 __all__ = ["choose"]
 
-BELOW_VALLEY = 4.0
+BELOW_VALLEY = 4.2
 """The sweep passes the rates quickly: a training that stays near one wants less than the middle of the valley. A cliff
 often lies just above the best rate, and being a little low costs little."""
 
@@ -39,7 +39,7 @@ MEASURED_SPEEDS = (5, 100)
 ASSUMED_STEPS = 1_000
 """The length of training that the factors hold for, and that is assumed where `total_steps` isn't given."""
 
-HORIZON_POWER = 0.2
+HORIZON_POWER = 0.3
 """Longer trainings want smaller rates: the rate goes with the length T as T to the minus this."""
 
 
@@ -51,12 +51,12 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
 
         w_i = clip((L_0 - L_i) / d, 0, 1)^2
         middle = exp(sum_i w_i log r_i / sum_i w_i)
-        rate = middle / 4 * (D / 20)^(1/2) * (1000 / T)^(1/5)
+        rate = middle / 4.2 * (D / 20)^0.5 * (1000 / T)^0.3
 
     The middle is steadier than the lowest point, whose place is noise. Where the depth is less than 2.5 standard
     deviations of a single loss (a warm start; tiny batches; sparse gradients), the valley says nothing:
 
-        rate = divergence / 5 * (D / 20)^(1/2) * (1000 / T)^(1/5)
+        rate = divergence / 5 * (D / 20)^0.5 * (1000 / T)^0.3
 
     Either is held below half of divergence.
 
