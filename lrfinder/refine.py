@@ -15,7 +15,7 @@ from lrfinder.smoothing import smooth
 from lrfinder.suggest import Suggestion, suggest
 from lrfinder.sweep import MIN_POINTS
 
-__all__ = ["Refined", "ShortTraining", "choose", "is_steady", "probe_steps", "refine"]
+__all__ = ["Refined", "ShortTraining", "choose", "is_steady", "largest_rise", "probe_steps", "refine"]
 
 BUDGET = 500
 """Optimizer steps that all probes together may take ..."""
@@ -147,8 +147,8 @@ def refine(
 def is_steady(losses: npt.ArrayLike) -> bool:
     """Tell whether a short training went down without a clear rise on its way.
 
-    With the smoothed losses L_i it is steady unless the largest rise, max_i (L_i - min_{j<i} L_j), exceeds both
-    `UNSTEADY_SHARE` of the fall and `UNSTEADY_NOISE` standard deviations of a single loss.
+    It is steady unless its largest rise exceeds both `UNSTEADY_SHARE` of the fall and `UNSTEADY_NOISE` standard
+    deviations of a single loss.
 
     Args:
         losses: The training losses, shape (n,).
@@ -162,16 +162,32 @@ def is_steady(losses: npt.ArrayLike) -> bool:
         >>> is_steady(falling), is_steady(falling + 0.5 * bump)
         (True, False)
     """
+    share, deviations = largest_rise(losses)
+    return share <= UNSTEADY_SHARE or deviations <= UNSTEADY_NOISE
+
+
+def largest_rise(losses: npt.ArrayLike) -> tuple[float, float]:
+    """Measure how far the loss of a short training rose again on its way.
+
+    With the smoothed losses L_i the largest rise is max_i (L_i - min_{j<i} L_j).
+
+    Args:
+        losses: The training losses, shape (n,).
+
+    Returns:
+        The rise as a share of the fall, and in standard deviations of a single loss; infinite where there is no fall, no
+        noise, or too few losses.
+    """
     losses = np.asarray(losses, dtype=np.float64)
     if len(losses) < MIN_POINTS:
-        return False
+        return math.inf, math.inf
     edge = math.ceil(EDGE_SHARE * len(losses))
     smoothed = smooth(losses)[edge : len(losses) - edge]
     lowest = np.minimum.accumulate(smoothed)
     rise = float(np.max(smoothed - lowest))
     fall = float(np.median(losses[:MIN_POINTS]) - lowest[-1])
     deviation = float(np.mean(np.abs(np.diff(losses)))) * math.sqrt(math.pi) / 2
-    return rise <= max(UNSTEADY_SHARE * fall, UNSTEADY_NOISE * deviation)
+    return rise / fall if fall > 0 else math.inf, rise / deviation if deviation > 0 else math.inf
 
 
 def _next_rung(tried: Mapping[int, Tried], highest: int) -> int | None:
