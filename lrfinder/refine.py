@@ -42,8 +42,11 @@ UNSTEADY_SHARE = 0.1
 """A short training is unsteady if its loss takes back this share of its fall ..."""
 
 UNSTEADY_NOISE = 2.5
-"""... and more than so many standard deviations of a single loss. What a short training survives, a longer one at the
-same rate does not: it is near the edge for as many times longer."""
+"""... and more than so many standard deviations of a single loss."""
+
+BELOW_UNSTEADY = 3.5
+"""What a short training survives, a longer one at the same rate may not: it is near the edge for so much longer. The
+suggestion, before it is corrected for the horizon, stays this factor below the lowest rate that was unsteady."""
 
 
 EDGE_SHARE = 0.04
@@ -175,8 +178,8 @@ def largest_rise(losses: npt.ArrayLike) -> tuple[float, float]:
         losses: The training losses, shape (n,).
 
     Returns:
-        The rise as a share of the fall, and in standard deviations of a single loss; infinite where there is no fall, no
-        noise, or too few losses.
+        The rise as a share of the fall, and in standard deviations of a single loss; infinite where there is no fall,
+        no noise, or too few losses.
     """
     losses = np.asarray(losses, dtype=np.float64)
     if len(losses) < MIN_POINTS:
@@ -205,7 +208,8 @@ def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Contex
     """Choose the rate to train with from the probes.
 
     Of the steady ones the best is the lowest rate within `TIE` of the largest gain, refined by a parabola through it
-    and its neighbours; it is corrected for the horizon as (n / T)^`HORIZON_POWER` and capped below divergence.
+    and its neighbours and held below the unsteady ones; it is corrected for the horizon as (n / T)^`HORIZON_POWER` and
+    held below divergence.
 
     Args:
         tried: The probes by their rung, `PER_DECADE` a decade.
@@ -227,11 +231,12 @@ def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Contex
     rung = min(rung for rung, each in steady.items() if each.gain >= (1 - TIE) * most)
     neighbours = [steady[near].gain for near in (rung - 1, rung, rung + 1) if near in steady]
     best = steady[rung].lr * 10 ** (_vertex(neighbours) / PER_DECADE)
+    edge = min((each.lr for at, each in tried.items() if at > rung and at not in steady), default=math.inf)
+    best = min(best, edge / BELOW_UNSTEADY)
     total_steps = context.total_steps or steps
     lr = min(best * (steps / total_steps) ** HORIZON_POWER, top / BELOW_DIVERGENCE)
-    beyond = any(each.lr > best and not each.steady for each in tried.values())
     reason = f"{len(tried)} short trainings of {steps:,} steps favour {best:.1e}"
-    reason += ", above which the loss rose again on the way" if beyond else ""
+    reason += f", unsteady at {edge:.1e}" if edge < math.inf else ""
     reason += f", lowered for {total_steps:,} steps" if total_steps > steps else ""
     return Suggestion(lr=float(lr), rule="refine", reason=reason, index=_nearest(curve, lr))
 

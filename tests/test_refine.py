@@ -14,6 +14,7 @@ from lrfinder.curve import Context, Curve
 from lrfinder.features import divergence_lr
 from lrfinder.refine import (
     BELOW_DIVERGENCE,
+    BELOW_UNSTEADY,
     BUDGET,
     MOST_PROBES,
     PER_DECADE,
@@ -146,8 +147,8 @@ class TestRefine:
         held = refine(valley(own * 5, steady_below=edge), 2.0, curve(), context, 50).suggestion
 
         assert free.lr > edge > held.lr
-        assert "above which the loss rose again" in held.reason
-        assert "rose again" not in free.reason
+        assert "unsteady at" in held.reason
+        assert "unsteady" not in free.reason
 
     def test_where_all_are_unsteady_the_score_decides(self):
         own = suggest("auto", curve(), CONTEXT).lr
@@ -217,12 +218,16 @@ class TestChoose:
 
         assert 10 ** (-2.5 / PER_DECADE) < found.lr < 10 ** (-1.4 / PER_DECADE)
 
-    def test_an_unsteady_neighbour_does_not_pull(self):
-        steady = choose(ladder([1.0, 0.9, 0.1]), 10.0, curve(), Context(total_steps=50), 50)
-        unsteady = choose(ladder([1.0, 0.9, 0.1], unsteady=[0]), 10.0, curve(), Context(total_steps=50), 50)
+    def test_stays_below_an_unsteady_rate_and_is_not_pulled_by_it(self):
+        context = Context(total_steps=50)
+
+        steady = choose(ladder([1.0, 0.9, 0.1]), 10.0, curve(), context, 50)
+        unsteady = choose(ladder([1.0, 0.9, 0.1], unsteady=[0]), 10.0, curve(), context, 50)
+        far = choose(ladder([1.0, 0.1, 0.9, 0.1], unsteady=[0]), 10.0, curve(), context, 50)
 
         assert steady.lr == pytest.approx(1.0)
-        assert unsteady.lr == pytest.approx(10 ** (-1 / PER_DECADE))
+        assert unsteady.lr == pytest.approx(1.0 / BELOW_UNSTEADY)
+        assert far.lr == pytest.approx(10 ** (-2 / PER_DECADE))
 
     @pytest.mark.parametrize("scale", [1e-6, 1e6])
     @pytest.mark.parametrize("offset", [-10.0, 10.0])
