@@ -1,12 +1,16 @@
 """A guard for the benchmark: its parts hold together, its truth is not stale, a cut of it scores as well as ever."""
 
+import importlib
 import json
 
 import numpy as np
 import pytest
 
+from lrfinder import refine
 from tests.benchmarks import measured, truth
+from tests.benchmarks.ablation import VARIANTS, climb
 from tests.benchmarks.baselines import BASELINES
+from tests.benchmarks.constants import AUTO, REFINE, left_out
 from tests.benchmarks.quality import load_cases, our_rows, suggested, table
 from tests.benchmarks.regret import Truth, bootstrap_interval, load_truth
 from tests.benchmarks.tasks import TASKS, fingerprint, train
@@ -117,6 +121,41 @@ def test_auto_stays_as_good_on_the_stored_curves(cases):
     assert np.mean(np.array(ours["auto"].cases) > 0.25) < 0.08
     assert np.mean(list(ours["auto without total_steps"].means.values())) < 0.08
     assert table(list(ours.values())).count("\n") == len(ours) + 1
+
+
+def test_refine_stays_as_good_on_the_stored_short_trainings(cases):
+    means = [np.mean([case.truth.regret(rate) for rate in climb(case)]) for case in cases]
+    assert np.mean(means) < 0.035
+    assert np.mean(np.array(means) > 0.25) < 0.05
+
+
+def test_the_stored_short_trainings_are_those_that_refining_climbs(cases):
+    for case in cases:
+        for seed, found in case.measured["refined"].items():
+            middle = case.measured["rungs"][seed]["middle"]
+            rungs = refine.PER_DECADE * np.log10(np.array(found["probes"]) / middle)
+            np.testing.assert_allclose(rungs, np.round(rungs), atol=1e-3)
+            assert found["steps"] <= 130 + refine.BUDGET
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_each_variant_of_refining_climbs(name, cases):
+    read, changed = VARIANTS[name]
+    rates = [climb(case, **read, **changed) for case in cases[:5]]
+    assert all(rate is not None and rate > 0 for each in rates for rate in each)
+
+
+def test_constants_are_chosen_without_what_they_are_scored_on():
+    # Over two tasks the second choice is the better one, unless the third task, which it suits, is left out.
+    table = np.array([[0.0, 0.1, 0.9], [0.5, 0.6, 0.0]])
+    assert left_out(table, ["a", "b", "c"]).tolist() == [0.5, 0.6, 0.9]
+    assert left_out(table, ["a", "a", "b"]).tolist() == [0.5, 0.6, 0.9]
+
+
+@pytest.mark.parametrize(("module", "grid"), [("auto", AUTO), ("refine", REFINE)])
+def test_the_constants_as_they_are_are_among_those_tried(module, grid):
+    constants = vars(importlib.import_module(f"lrfinder.{module}"))
+    assert all(constants[name] in values for name, values in grid.items())
 
 
 @pytest.mark.parametrize("name", CUT)

@@ -14,17 +14,20 @@ import json
 import math
 import multiprocessing
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lrfinder import LRFinder
+from lrfinder import LRFinder, NoSuggestionError
 from lrfinder.curve import Context, Curve
-from lrfinder.refine import MOST_PROBES, PER_DECADE, RUNGS_ABOVE, probe_steps
+from lrfinder.features import divergence_lr
+from lrfinder.holdout import held_out_count
+from lrfinder.refine import PER_DECADE, largest_rise, probe_steps
 from lrfinder.schedulers import make_scheduler
 from lrfinder.smoothing import smooth
 from lrfinder.suggest import suggest
@@ -32,11 +35,12 @@ from lrfinder.sweep import StopReason
 from tests.benchmarks.baselines import BASELINES, RANGES
 from tests.benchmarks.tasks import TASKS, Setup, Task, endless, fingerprint
 
-__all__ = ["PATH", "SEEDS", "as_curve", "context_of", "find", "load_measured"]
+__all__ = ["PATH", "RUNGS", "SEEDS", "as_curve", "context_of", "find", "load_measured"]
 
 PATH = Path(__file__).with_name("measured.json")
 SEEDS = (0, 1, 2, 3, 4)
 HELD_OUT = 8  # batches, as `val_batches` of LRFinder.find
+RUNGS = range(6, -3, -1)  # about the rate of `auto`; refining itself climbs four of them
 
 
 # ----------------------------------------------------------------------------------------------------------- measure
@@ -99,41 +103,97 @@ def prodigy(task: Task, seed: int) -> float | None:
     return float(f"{final:.6g}") if math.isfinite(final) else None
 
 
-def probe(task: Task, seed: int, lr: float, steps: int) -> dict[str, tuple[float, float | None]]:
-    """What refining does at one rate: the losses before and after a short training, on further batches and on `val`."""
+def refined(task: Task, seed: int) -> dict[str, Any]:
+    """The suggestion of `LRFinder.find(refine=True)`, and the steps that it took in all."""
+    setup = task.build(seed)
+    finder = LRFinder(setup.model, setup.optimizer, loss_fn=setup.loss_fn, max_grad_norm=setup.max_grad_norm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = finder.find(setup.train_loader, total_steps=task.total_steps, refine=True, progress=False)
+    return {
+        "lr": _short(result.suggestion.lr),
+        "steps": result.steps,
+        "probes": [_short(lr) for lr, _ in result.probes],
+    }
+
+
+def unscouted(task: Task, seed: int) -> float | None:
+    """The rate of `auto` on as many steps from 1e-7 to 10 as scout and sweep take together."""
+    setup = task.build(seed)
+    finder = LRFinder(setup.model, setup.optimizer, loss_fn=setup.loss_fn, max_grad_norm=setup.max_grad_norm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = finder.find(
+            setup.train_loader, start_lr=1e-7, end_lr=10.0, num_iter=130, total_steps=task.total_steps, progress=False
+        )
+    try:
+        return _short(result.suggestion.lr)
+    except NoSuggestionError:
+        return None
+
+
+def rungs(task: Task, seed: int, schedule: str = "one_cycle") -> dict[str, Any]:
+    """Short trainings as refining does them, on more rungs than it climbs, scored in three ways.
+
+    Scores are pairs of the loss before and after: on held-out batches, on the validation data, and in training. Beside
+    them stands how far the loss rose on its way; a training that blew up has neither.
+    """
+    curve = as_curve(find(task, seed))
+    middle = suggest("auto", curve, context_of(task, task.total_steps)).lr
+    steps = probe_steps(task.total_steps)
+    found: dict[str, Any] = {"steps": steps, "middle": _short(middle), "top": _short(top_of(curve, task))}
+    for rung in RUNGS:
+        held_out, scores = rung_of(task, seed, middle * 10 ** (rung / PER_DECADE), steps, schedule)
+        found["held_out"] = held_out
+        found[str(rung)] = scores
+    return found
+
+
+def top_of(curve: Curve, task: Task) -> float:
+    """The rate of divergence, or the largest one of the sweep."""
+    return divergence_lr(curve, context_of(task, task.total_steps)) or float(curve.lrs[-1])
+
+
+def rung_of(task: Task, seed: int, lr: float, steps: int, schedule: str) -> tuple[int, dict[str, Any]]:
+    """How many batches were held out, and what one short training came to."""
     setup = task.build(seed, lr)
-    scheduler = make_scheduler(lr, setup.optimizer, "one_cycle", total_steps=steps)
-    batches = list(itertools.islice(endless(setup), steps + HELD_OUT))
-    start, failed = _scores(setup, batches[steps:]), False
-    for batch in batches[:steps]:
-        failed = failed or not math.isfinite(float(setup.train_step(batch)))
+    scheduler = make_scheduler(lr, setup.optimizer, schedule, total_steps=steps)
+    first = list(itertools.islice(setup.train_loader, steps + HELD_OUT))
+    count = held_out_count(len(first), steps, HELD_OUT)
+    held_out, batches = first[: count or HELD_OUT], itertools.cycle(first[count:])
+    before, losses = _scores(setup, held_out), []
+    for batch in itertools.islice(batches, steps):
+        losses.append(float(setup.train_step(batch)))
+        if not math.isfinite(losses[-1]):
+            return count, {}
         scheduler.step()
-    end = _scores(setup, batches[steps:])
-    return {name: (start[name], None if failed or not math.isfinite(end[name]) else end[name]) for name in start}
+    after = _scores(setup, held_out)
+    before["train"], after["train"] = float(np.mean(losses[:5])), float(np.mean(losses[-max(steps // 5, 1) :]))
+    pairs = {name: [_short(before[name]), _short(after[name])] for name in before}
+    return count, {"rise": [_short(rise) for rise in largest_rise(losses)], **pairs}
 
 
 def _scores(setup: Setup, batches: list[tuple[torch.Tensor, ...]]) -> dict[str, float]:
     setup.model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         losses = [float(setup.loss_fn(setup.model, batch)) for batch in batches]
-    return {"batches": float(f"{np.mean(losses):.6g}"), "val": float(f"{setup.evaluate():.6g}")}
+    return {"batches": float(np.mean(losses)), "val": setup.evaluate()}
 
 
-def probes(task: Task, seed: int) -> dict[str, Any]:
-    """The whole ladder of refining, without its early end."""
-    middle = suggest("auto", as_curve(find(task, seed)), context_of(task, task.total_steps)).lr
-    steps = probe_steps(task.total_steps)
-    lrs = [middle * 10 ** ((RUNGS_ABOVE - i) / PER_DECADE) for i in range(MOST_PROBES)]
-    ends = [probe(task, seed, lr, steps) for lr in lrs]
-    epoch = len(task.build(seed).train_loader)
-    found: dict[str, Any] = {"epoch": epoch, "steps": steps, "lrs": [float(f"{lr:.6g}") for lr in lrs]}
-    for name in ends[0]:
-        found[name] = {"start": ends[0][name][0], "scores": [end[name][1] for end in ends]}
-    return found
+def _short(number: float) -> float | None:
+    return float(f"{number:.6g}") if math.isfinite(number) else None
 
 
-MEASURES = {"find": find, "others": others, "prodigy": prodigy, "probes": probes}
-SEEDS_OF = {"find": SEEDS, "others": SEEDS, "prodigy": SEEDS, "probes": (0,)}
+MEASURES: dict[str, Callable[[Task, int], Any]] = {
+    "find": find,
+    "others": others,
+    "prodigy": prodigy,
+    "refined": refined,
+    "unscouted": unscouted,
+    "rungs": rungs,
+    "constant rungs": partial(rungs, schedule="constant"),
+}
+SEEDS_OF = dict.fromkeys(MEASURES, SEEDS) | {"refined": (0, 1, 2), "rungs": (0, 1, 2), "constant rungs": (0,)}
 
 
 # --------------------------------------------------------------------------------------------------------------- run

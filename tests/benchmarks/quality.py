@@ -8,7 +8,6 @@ prints the table and draws the picture, from `truth.json` and `measured.json`; b
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ import numpy as np
 
 from lrfinder.curve import Context
 from lrfinder.errors import NoSuggestionError
-from lrfinder.refine import BUDGET, refine
 from lrfinder.suggest import RULES, suggest
 from tests.benchmarks import measured, truth
 from tests.benchmarks.baselines import BASELINES
@@ -98,27 +96,6 @@ def _rate(rule: str, stored: dict[str, Any], context: Context) -> float | None:
         return None
 
 
-def refined(case: Case, held_out: str) -> list[float | None]:
-    """The rates that refining gives on the stored probes, one per seed; where it gives none, the curve's."""
-    task = TASKS[case.name]
-    context = measured.context_of(task, task.total_steps)
-    rates: list[float | None] = []
-    for seed, stored in case.measured["probes"].items():
-        curve = measured.as_curve(case.measured["find"][seed])
-        scores = [math.inf if score is None else score for score in stored[held_out]["scores"]]
-        seen = held_out == "batches" and stored["steps"] + measured.HELD_OUT > stored["epoch"]
-        found = refine(
-            lambda i, _, scores=scores: scores[i],
-            stored[held_out]["start"],
-            curve,
-            context,
-            stored["steps"],
-            seen=lambda seen=seen: seen,
-        )
-        rates.append(found.suggestion.lr if found.suggestion else suggest("auto", curve, context).lr)
-    return rates
-
-
 def _optimizer_best(case: Case, cases: list[Case]) -> list[float | None]:
     """The grid rate of the lowest mean regret over the other tasks with the same optimizer (and momentum or not)."""
 
@@ -165,9 +142,9 @@ def our_rows(cases: list[Case], schedule: str = "one_cycle") -> list[Row]:
 def rows(cases: list[Case]) -> list[Row]:
     """Every row of the table."""
     found = our_rows(cases)
-    probed, cost = [case for case in cases if "probes" in case.measured], found[0].steps + BUDGET
-    found.insert(2, _row("refine", probed, lambda case: refined(case, "batches"), cost))
-    found.insert(3, _row("refine on validation data", probed, lambda case: refined(case, "val"), cost))
+    refined = {case.name: list(case.measured["refined"].values()) for case in cases}
+    steps = float(np.mean([each["steps"] for found_here in refined.values() for each in found_here]))
+    found.insert(2, _row("refine", cases, lambda case: [each["lr"] for each in refined[case.name]], steps))
     for name in BASELINES:
         found.append(
             _row(name, cases, lambda case, n=name: [seed[n] for seed in case.measured["others"].values()], 100)
