@@ -27,7 +27,7 @@ MOST_PROBES = 4
 PER_DECADE = 3
 RUNGS_ABOVE = 2
 """The ladder: at most so many rates, so many a decade, from so many above the curve's own suggestion. Few long probes
-tell more than many short ones: on the benchmark, half as many steps each double the regret."""
+tell more than many short ones: on the benchmark, half as many steps each nearly double the regret."""
 
 TIE = 0.02
 """Rates whose gains differ by less than this share are as good as each other: the lowest of them is taken."""
@@ -47,7 +47,6 @@ UNSTEADY_NOISE = 2.5
 BELOW_UNSTEADY = 3.5
 """What a short training survives, a longer one at the same rate may not: it is near the edge for so much longer. The
 suggestion, before it is corrected for the horizon, stays this factor below the lowest rate that was unsteady."""
-
 
 EDGE_SHARE = 0.04
 """This share of the losses at either end is left aside: there a smooth line is as noisy as the losses."""
