@@ -43,7 +43,7 @@ BATCHES = 20  # in memory; the loader starts over
 
 def mlp() -> Task:
     """Some 0.4 ms a step."""
-    layers = [nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)]
+    layers = [nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)]
     return _task(nn.Sequential(*layers), (64, 64))
 
 
