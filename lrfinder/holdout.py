@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import torch
 
@@ -34,18 +35,22 @@ class Remaining(Batches):
     """
 
     def __init__(self, batches: Batches, held_out: int, devices: Sequence[torch.device] = ()) -> None:
-        """Start the loader's workers and pass over what is held out."""
+        """Note where the first pass begins; nothing is read yet."""
         super().__init__(batches.source)
         self._held_out = held_out
         self._devices = devices
         self._state = LoaderState(self.source)
         self._streams = RandomStreams(devices=devices)
-        self._begin()
+
+    def _next(self) -> Any:
+        if self._iterator is None:
+            self._begin()
+        return super()._next()
 
     def _begin(self) -> None:
         self._iterator = iter(self._loader)
         for _ in range(self._held_out):
-            next(self._iterator)
+            next(self._iterator, None)
 
     def _start_over(self) -> None:
         failures = Failures()
