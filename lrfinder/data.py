@@ -41,6 +41,8 @@ def move(batch: Any, device: torch.device) -> Any:
         >>> move(batch, torch.device("cpu")) is batch
         True
     """
+    if type(batch) is tuple or type(batch) is list:  # first, being the most
+        return _moved_sequence(batch, device)
     if isinstance(batch, Tensor):
         # A copy to an accelerator is ordered after its source is complete; a copy to the host is not.
         return batch if batch.device == device else batch.to(device, non_blocking=device.type != "cpu")

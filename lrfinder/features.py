@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrfinder.curve import Context, Curve
+from lrfinder.quantiles import median, quantile
 from lrfinder.sweep import MIN_POINTS, Floats, StopReason
 
 __all__ = ["bottom", "divergence_lr", "fall", "falls", "noise", "plateau", "unit"]
@@ -80,9 +81,9 @@ def unit(curve: Curve) -> tuple[Floats, Floats]:
     if not len(curve):
         return curve.losses, curve.smoothed
     both /= max(np.max(np.abs(both)), TINY)
-    size = np.median(np.abs(both[0]))
+    size = median(np.abs(both[0]))
     both -= np.min(both)
-    spread = float(np.quantile(both[0], 0.75))
+    spread = quantile(both[0], 0.75)
     if spread <= ROUNDING * size:  # all alike but for a few
         spread = float(np.max(both))
     both = np.round(np.minimum(both / max(spread, TINY), 1 / TINY**0.8), DECIMALS)
@@ -114,7 +115,7 @@ def plateau(curve: Curve) -> float:
     Returns:
         The level, in the units of `unit`.
     """
-    return float(np.median(unit(curve)[0][: max(5, len(curve) // 10)]))
+    return median(unit(curve)[0][: max(5, len(curve) // 10)])
 
 
 def fall(curve: Curve) -> float:
@@ -157,7 +158,7 @@ def falls(curve: Curve) -> bool:
     losses = unit(curve)[0]
     width = max(3, len(losses) // 6)
     at = min(max(bottom(curve) - width // 2, 0), len(losses) - width)
-    drop = np.median(losses[:width]) - np.median(losses[at : at + width])
+    drop = median(losses[:width]) - median(losses[at : at + width])
     return bool(drop > CLEAR_FALL * noise(curve) * math.sqrt(2 / width))
 
 
@@ -199,7 +200,7 @@ def divergence_lr(curve: Curve, context: Context) -> float | None:
     agreed = _agreed(feet, growth)
     if agreed is not None and agreed > rates[0] / UNSEEN:
         return agreed
-    return float(np.clip(np.median(feet[:FIRST_STEPS]), curve.lrs[bottom(curve)], rates[0]))
+    return float(np.clip(median(feet[:FIRST_STEPS]), curve.lrs[bottom(curve)], rates[0]))
 
 
 def _agreed(feet: Floats, growth: Floats) -> float | None:
@@ -211,7 +212,7 @@ def _agreed(feet: Floats, growth: Floats) -> float | None:
         return None
     run = feet[start : stop + 1]
     # Neighbours may agree and still drift together with the rate: that is no instability with one beginning.
-    return float(np.median(run)) if run.max() < (1 + 2 * UNSTABLE_AGREEMENT) * run.min() else None
+    return median(run) if run.max() < (1 + 2 * UNSTABLE_AGREEMENT) * run.min() else None
 
 
 def _longest_run(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
@@ -226,7 +227,7 @@ def _longest_run(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
 
 def _least_rise(curve: Curve) -> float:
     steps = np.diff(unit(curve)[0])
-    spread = 1.4826 * np.median(np.abs(steps - np.median(steps))) / math.sqrt(2)  # deaf to the rise itself
+    spread = 1.4826 * median(np.abs(steps - median(steps))) / math.sqrt(2)  # deaf to the rise itself
     return float(max(ABOVE_NOISE * spread, ABOVE_FALL * fall(curve), 10.0**-DECIMALS))
 
 
@@ -237,7 +238,7 @@ def _rise(curve: Curve) -> int:
     losses, smoothed = unit(curve)
     level = losses.copy()
     # Of three neighbours the median: one noisy batch neither ends nor makes a rise.
-    level[1:-1] = np.median([losses[:-2], losses[1:-1], losses[2:]], axis=0)
+    level[1:-1] = np.sort([losses[:-2], losses[1:-1], losses[2:]], axis=0)[1]
     lowest = bottom(curve)
     low = np.flatnonzero(level <= smoothed[lowest] + _least_rise(curve))
     first = max(int(low[-1]) if len(low) else 0, lowest) + 1

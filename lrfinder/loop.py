@@ -138,7 +138,8 @@ class _Teller:
                 self._sweep.skip()
             elif self._sweep.tell(loss):
                 kept.append((lr, loss))
+        if self.on_point is None:
+            return
         for lr, loss in kept:  # once all are told: the user's code may raise
             self._points += 1
-            if self.on_point is not None:
-                self.on_point(self._points - 1, lr, loss)
+            self.on_point(self._points - 1, lr, loss)

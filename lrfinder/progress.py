@@ -1,6 +1,7 @@
 """One progress bar over all phases of a find, closed on every way out."""
 
 import math
+from functools import cache
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -28,7 +29,9 @@ class Progress:
 
     def __init__(self, *, enabled: bool, total: int) -> None:
         """Create the bar, if one is wanted."""
-        self._bar: Any = _bar(total) if enabled else None
+        self._bar: Any = None
+        if enabled:
+            self._bar = _bar_class()(total=total, desc="LR range test", unit="step", leave=False)
         self._due = monotonic() + INTERVAL if enabled else math.inf  # when to draw again
         self._waiting = 0  # steps that the bar does not know of yet
 
@@ -80,10 +83,11 @@ class Progress:
             self._bar.close()
 
 
-def _bar(total: int) -> Any:
+@cache
+def _bar_class() -> Any:
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]  # tqdm has no types
         monitor_interval = 0  # else tqdm leaves a thread behind that redraws bars
 
-    return Bar(total=total, desc="LR range test", unit="step", leave=False)
+    return Bar

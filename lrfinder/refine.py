@@ -11,6 +11,7 @@ import numpy.typing as npt
 from lrfinder.curve import Context, Curve
 from lrfinder.errors import NoSuggestionError
 from lrfinder.features import divergence_lr
+from lrfinder.quantiles import median
 from lrfinder.smoothing import smooth
 from lrfinder.suggest import Suggestion, suggest
 from lrfinder.sweep import MIN_POINTS
@@ -187,7 +188,7 @@ def largest_rise(losses: npt.ArrayLike) -> tuple[float, float]:
     smoothed = smooth(losses)[edge : len(losses) - edge]
     lowest = np.minimum.accumulate(smoothed)
     rise = float(np.max(smoothed - lowest))
-    fall = float(np.median(losses[:MIN_POINTS]) - lowest[-1])
+    fall = median(losses[:MIN_POINTS]) - float(lowest[-1])
     deviation = float(np.mean(np.abs(np.diff(losses)))) * math.sqrt(math.pi) / 2
     return rise / fall if fall > 0 else math.inf, rise / deviation if deviation > 0 else math.inf
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -221,10 +221,8 @@ class Search:
         return self.mean(self._complete) if self._complete else self._latest()
 
     def _latest(self) -> Curve:
-        if self.sweep is None:
-            return _curve(np.empty(0), np.empty(0), np.empty(0, dtype=np.intp), self.options.smoothing)
-        measured = _curve(self.sweep.lrs, self.sweep.losses, self.sweep.indices, self.options.smoothing)
-        return replace(measured, stop_reason=self.sweep.stop_reason, stop_lr=self.sweep.stop_lr)
+        sweep = self.sweep if self.sweep is not None else Sweep(())
+        return self._curve(sweep.lrs, sweep.losses, sweep.indices, sweep)
 
     def mean(self, curves: list[Curve]) -> Curve:
         """Return the mean of repeated sweeps over the points that all of them have.
@@ -241,12 +239,17 @@ class Search:
         losses = np.mean([curve.losses[np.isin(curve.indices, shared)] for curve in curves], axis=0)
         shortest = min(curves, key=lambda curve: int(curve.indices[-1]) if len(curve) else -1)
         lrs = shortest.lrs[np.isin(shortest.indices, shared)]
-        measured = _curve(lrs, losses, np.array(shared, dtype=np.intp), self.options.smoothing)
-        return replace(measured, stop_reason=shortest.stop_reason, stop_lr=shortest.stop_lr)
+        return self._curve(lrs, losses, np.array(shared, dtype=np.intp), shortest)
 
-
-def _curve(lrs: Floats, losses: Floats, indices: NDArray[np.intp], smoothing: str) -> Curve:
-    return Curve(lrs=lrs, losses=losses, smoothed=smooth(losses, smoothing), indices=indices, stop_reason=None)
+    def _curve(self, lrs: Floats, losses: Floats, indices: NDArray[np.intp], stopped: Sweep | Curve) -> Curve:
+        return Curve(
+            lrs=lrs,
+            losses=losses,
+            smoothed=smooth(losses, self.options.smoothing),
+            indices=indices,
+            stop_reason=stopped.stop_reason,
+            stop_lr=stopped.stop_lr,
+        )
 
 
 def _between(start: float | None, end: float | None, scouted: tuple[float, float]) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lrfinder.errors import ArgumentError
+from lrfinder.quantiles import median, quantile
 from lrfinder.sweep import Floats
 
 __all__ = ["SMOOTHINGS", "smooth"]
@@ -51,7 +52,7 @@ def smooth(losses: Floats, method: str = "gaussian") -> Floats:
         return losses.copy()
     # Near 1e308 sums overflow; and the sum of equal numbers is exact only where they are zero.
     unit = losses / scale
-    offset = np.median(unit)
+    offset = median(unit)
     return np.asarray((SMOOTHINGS[method](unit - offset) + offset) * scale, dtype=np.float64)
 
 
@@ -78,8 +79,8 @@ def _median(losses: Floats) -> Floats:
     half = min(math.ceil(1.5 * _width(len(losses))), (len(losses) - 1) // 2)
     smoothed = np.asarray(median_filter(losses, size=2 * half + 1), dtype=np.float64)
     for i in range(half):
-        smoothed[i] = np.median(losses[: 2 * i + 1])
-        smoothed[-1 - i] = np.median(losses[len(losses) - 2 * i - 1 :])
+        smoothed[i] = median(losses[: 2 * i + 1])
+        smoothed[-1 - i] = median(losses[len(losses) - 2 * i - 1 :])
     return smoothed
 
 
@@ -88,7 +89,7 @@ def _none(losses: Floats) -> Floats:
 
 
 def _capped(losses: Floats) -> Floats:
-    low, high = losses.min(), np.quantile(losses, 0.75)
+    low, high = losses.min(), quantile(losses, 0.75)
     capped: Floats = np.minimum(losses, high + CAP * (high - low))
     return capped
 
@@ -103,9 +104,11 @@ def _average(losses: Floats, weights: Floats) -> Floats:
     smoothed[reach : len(losses) - reach] = np.fft.irfft(product, size)[2 * reach : len(losses)] / kernel.sum()
     for i in range(reach):
         part = kernel[reach - i : reach + i + 1]
-        part = part / part.sum()
         smoothed[i] = losses[: 2 * i + 1] @ part
         smoothed[-1 - i] = losses[len(losses) - 2 * i - 1 :] @ part
+    totals = 2 * np.cumsum(weights[:reach]) - weights[0]
+    smoothed[:reach] /= totals
+    smoothed[len(losses) - reach :] /= totals[::-1]
     return smoothed
 
 

@@ -104,9 +104,10 @@ class BatchLoss:
 
 
 def _pair(batch: Any) -> tuple[Sequence[Any], Any]:
-    if _is_sequence(batch) and len(batch) > 1:
+    sequence = _is_sequence(batch)
+    if sequence and len(batch) > 1:
         return batch[:-1], batch[-1]
-    size = f" of {len(batch)}" if _is_sequence(batch) else ""
+    size = f" of {len(batch)}" if sequence else ""
     raise ArgumentError(
         f"LRFinder(criterion=...) needs (inputs, targets) batches, got a {type(batch).__name__}{size}; "
         "say how such a batch becomes a loss with loss_fn=lambda model, batch: ..."

@@ -81,8 +81,11 @@ def grid(start_lr: float, end_lr: float, num_iter: int, mode: str = "exponential
         raise ArgumentError(f"too few points: num_iter must be at least {MIN_POINTS}, got {num_iter=}; 100 is usual.")
     if mode not in MODES:
         raise ArgumentError(f"mode must be one of {', '.join(MODES)}, got {mode=}.")
-    space = np.geomspace if mode == "exponential" else np.linspace
-    rates: Floats = space(start_lr, end_lr, num_iter, dtype=np.float64)
+    rates: Floats
+    if mode == "exponential":
+        rates = np.exp(np.linspace(math.log(start_lr), math.log(end_lr), num_iter))
+    else:
+        rates = np.linspace(start_lr, end_lr, num_iter)
     rates[0], rates[-1] = start_lr, end_lr
     if not np.all(np.diff(rates) > 0):
         raise ArgumentError(
@@ -133,40 +136,38 @@ class _Watch:
     def __init__(self, rule: StopRule, num_points: int) -> None:
         self._rule = rule
         self._steps_needed = rule.steps(num_points)
+        self._noise_factor = (1 + _TIE) * rule.noise_factor
         self._window: deque[float] = deque(maxlen=rule.warmup)
-        self._start = self._floor = self._threshold = math.inf
-        self._noise_sum = 0.0
-        self._noise_count = 0
-        self._seen = 0
+        self._start = self._floor = math.inf
+        self._return = 0.0  # how far the loss must rise to have come back
+        self._changes = 0.0  # the sum of the changes from loss to loss ...
+        self._changed = 0  # ... and how many there were
         self._in_row = 0
 
     def diverged(self, loss: float) -> bool:
-        self._seen += 1
-        if loss > self._threshold:
+        rise = loss - self._floor
+        if rise > self._return and self._changed and rise > self._noise_factor * self._changes / self._changed:
             self._in_row += 1
             self._window.append(loss)
             return self._in_row >= self._steps_needed
         self._in_row = 0
-        self._learn(loss)
-        return False
-
-    def _learn(self, loss: float) -> None:
         # Equal neighbours tell nothing of the noise: a constant loss that flips its last bit has not diverged.
         if self._window and loss != self._window[-1]:
-            self._noise_sum += abs(loss - self._window[-1])
-            self._noise_count += 1
+            self._changes += abs(loss - self._window[-1])
+            self._changed += 1
         self._window.append(loss)
+        if loss < self._floor:  # else the running median cannot have become the lowest
+            self._lower()
+        return False
+
+    def _lower(self) -> None:
         if len(self._window) < self._rule.warmup:
             return
         level = sorted(self._window)[self._rule.warmup // 2]
-        if self._seen == self._rule.warmup:
+        if self._floor == math.inf:
             self._start = level
         self._floor = min(self._floor, level)
-        if self._noise_count:
-            noise = self._noise_sum / self._noise_count
-            fall = max(self._start - self._floor, 0.0)
-            rise = max(self._rule.return_share * fall, self._rule.noise_factor * noise)
-            self._threshold = self._floor + (1 + _TIE) * rise
+        self._return = (1 + _TIE) * self._rule.return_share * (self._start - self._floor)
 
 
 class Sweep:
@@ -265,15 +266,15 @@ class Sweep:
         Returns:
             True if it became a point of the curve, False if it was cut: not finite, or told after the stop.
         """
-        index = self._oldest("tell")
+        index, loss = self._oldest("tell"), float(loss)
         if self._stop_reason is not None and self._is_cut():
             return False
         if not math.isfinite(loss):
             self._stop(StopReason.NONFINITE, index)
             return False
         self._skips_in_row = 0
-        self._points.append((index, float(loss)))
-        if self._watch is not None and self._watch.diverged(float(loss)):
+        self._points.append((index, loss))
+        if self._watch is not None and self._watch.diverged(loss):
             self._stop(StopReason.DIVERGED, index)
         if self._next == len(self._rates):
             self.finish()

@@ -17,9 +17,9 @@ PACKAGE = Path(lrfinder.__file__).parent
 
 # A file imports from files above its own, never below: also inside functions, also for types only.
 ORDER = [
-    "errors", "sweep", "curve", "smoothing", "features", "auto", "suggest", "spread", "groups", "schedulers",
-    "notices", "distributed", "ddp", "fsdp", "failures", "interrupts", "memory", "checksum", "tensors", "rng",
-    "contents", "snapshot",
+    "errors", "quantiles", "sweep", "curve", "smoothing", "features", "auto", "suggest", "spread", "groups",
+    "schedulers", "notices", "distributed", "ddp", "fsdp", "failures", "interrupts", "memory", "checksum", "tensors",
+    "rng", "contents", "snapshot",
     "loader", "data", "guard", "step", "recorder", "loop", "progress", "checks", "options", "probe", "refine",
     "holdout", "search", "doubts",
     "labels", "preview", "view", "plotting", "archive", "report", "result", "finder",

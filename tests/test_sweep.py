@@ -198,6 +198,32 @@ class TestStopRule:
         drive(sweep, list(losses))
         return int(sweep.indices[-1]) if sweep.stop_reason is StopReason.DIVERGED else None
 
+    def slow(self, losses, rule=RULE):
+        """The same, word by word as `StopRule` has it, from all losses anew at each point."""
+        high = [False] * len(losses)
+        needed = rule.steps(len(losses))
+        for i in range(rule.warmup, len(losses)):
+            low = [j for j in range(i) if not high[j]]
+            ends = [j for j in low if j >= rule.warmup - 1]
+            floor = min(np.median(losses[j - rule.warmup + 1 : j + 1]) for j in ends)
+            start = np.median(losses[: rule.warmup])
+            changes = [abs(losses[j] - losses[j - 1]) for j in low if j and losses[j] != losses[j - 1]]
+            rise = max(rule.return_share * (start - floor), rule.noise_factor * np.mean(changes) if changes else np.inf)
+            high[i] = losses[i] > floor + (1 + 1e-9) * rise
+            if all(high[max(i - needed + 1, 0) : i + 1]):
+                return i
+        return None
+
+    @laws
+    @given(
+        st.lists(st.integers(-9, 9).map(float), min_size=6, max_size=20),
+        st.lists(st.floats(-9, 9).map(lambda x: round(x, 3)), max_size=20),
+        st.sampled_from([0, 20, 50, 100]),
+    )
+    def test_it_stops_where_its_definition_says(self, losses, more, rise):
+        losses = np.array([*losses, *(rise + loss for loss in more)])
+        assert self.last(losses) == self.slow(losses)
+
     def test_an_explosion_stops_it_soon_after(self):
         for seed in range(20):
             assert 74 <= self.last(explosion(at=60, seed=seed)) <= 80
