@@ -4,7 +4,7 @@ import operator
 import types
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import is_dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ _LEAVES = frozenset({
 })  # fmt: skip
 _OBJECTS = (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, types.SimpleNamespace)
 _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_PLAIN_DICTS = frozenset({dict, OrderedDict})
 _TRANSPARENT = frozenset({"_parameters", "_buffers", "_modules"})  # left out of names: `Net.fc.weight`, as torch writes
 
 
@@ -60,6 +61,7 @@ class Contents:
         self._seen: dict[int, Any] = {id(each): each for each in leave}
         self._names: dict[int, str] = {}
         self._kept: list[tuple[str, Callable[[], None]]] = []
+        self._empty: list[dict[Any, Any]] = []
 
     def add(self, name: str, root: Any) -> None:
         """Keep the contents of an object and of all that is reached from it.
@@ -84,6 +86,9 @@ class Contents:
         Args:
             failures: Takes note of what could not be put back.
         """
+        for found in self._empty:
+            if found:
+                found.clear()
         for name, put_back in self._kept:
             failures.attempt(name, put_back)
 
@@ -117,10 +122,10 @@ class Contents:
     def _tensor_parts(self, path: str, tensor: Tensor) -> list[tuple[str, Any]]:
         """Return what hangs on a tensor, by name: attributes and hooks, having kept their membership."""
         self._names[id(tensor)] = path
-        attributes = list(vars(tensor).items())
+        attributes = dict(vars(tensor))
         hooks = {name: getattr(tensor, name) for name in _HOOKS}
         self._kept.append((path, partial(_restore_tensor, tensor, attributes, hooks)))
-        parts = [(f"{path}.{key}", item) for key, item in attributes if type(item) not in _LEAVES]
+        parts = [(f"{path}.{key}", item) for key, item in attributes.items() if type(item) not in _LEAVES]
         return parts + [(f"{path}.{name}", held) for name, held in hooks.items() if held is not None]
 
     def _script_parts(self, path: str, module: nn.Module) -> list[tuple[str, Any]]:
@@ -130,12 +135,18 @@ class Contents:
         return [(f"{path}.{name}", item) for name, item in [*tensors, *module.named_children()]]
 
     def _keep_dict(self, path: str, value: dict[Any, Any]) -> list[tuple[str, Any]]:
-        saved = list(_kind(value).items(value))
-        self._kept.append((path, partial(_restore_dict, value, saved)))
-        if not saved:  # as most of a module's dicts of hooks
-            return []
-        parts = [(self._child(path, key), item) for key, item in saved if type(item) not in _LEAVES]
-        return parts + [(path, key) for key, _ in saved if isinstance(key, Tensor)]
+        kind = _kind(value)
+        keys, items = list(kind.keys(value)), list(kind.values(value))
+        self._kept.append((path, partial(_restore_dict, value, keys, items)))
+        parts = []
+        for key, item in zip(keys, items, strict=True):
+            if type(item) in _LEAVES:
+                continue
+            if type(item) not in _PLAIN_DICTS or item:
+                parts.append((self._child(path, key), item))
+            elif id(item) not in self._seen:  # as most of a module's dicts of hooks
+                self._empty.append(item)
+        return parts + [(path, key) for key in keys if isinstance(key, Tensor)]
 
     def _child(self, path: str, key: Any) -> str:
         if isinstance(key, Tensor):
@@ -173,27 +184,31 @@ def _kind(target: dict[Any, Any]) -> type[dict[Any, Any]]:
     return OrderedDict if isinstance(target, OrderedDict) else dict
 
 
-def _restore_dict(target: dict[Any, Any], saved: list[tuple[Any, Any]]) -> None:
+def _restore_dict(target: dict[Any, Any], keys: list[Any], values: list[Any]) -> None:
     """Put members, values and order back, writing only what differs: compiled graphs guard on untouched dicts."""
     kind = _kind(target)
-    now = list(kind.items(target))
-    if not now and not saved:
-        return
-    if [id(key) for key, _ in now] != [id(key) for key, _ in saved]:
+    if not _are(kind.keys(target), keys):
         kind.clear(target)
-        now = [(None, None)] * len(saved)
-    for (key, value), (_, current) in zip(saved, now, strict=True):
-        if current is not value or key not in target:
+        for key, value in zip(keys, values, strict=True):
             kind.__setitem__(target, key, value)
+    elif not _are(kind.values(target), values):
+        for key, value, current in zip(keys, values, list(kind.values(target)), strict=True):
+            if current is not value:
+                kind.__setitem__(target, key, value)
+
+
+def _are(found: Collection[Any], wanted: Collection[Any]) -> bool:
+    """Return whether both hold the same objects in the same order."""
+    return len(found) == len(wanted) and all(map(operator.is_, found, wanted))
 
 
 def _restore_list(target: list[Any], saved: list[Any]) -> None:
-    if len(target) != len(saved) or not all(map(operator.is_, target, saved)):
+    if not _are(target, saved):
         list.__setitem__(target, slice(None), saved)
 
 
 def _restore_deque(target: deque[Any], saved: list[Any]) -> None:
-    if len(target) != len(saved) or not all(map(operator.is_, target, saved)):
+    if not _are(target, saved):
         target.clear()
         target.extend(saved)
 
@@ -209,13 +224,13 @@ def _restore_array(target: Any, saved: Any) -> None:
         target[... if isinstance(target, np.ndarray) else slice(None)] = saved
 
 
-def _restore_tensor(tensor: Tensor, attributes: list[tuple[str, Any]], hooks: dict[str, Any]) -> None:
+def _restore_tensor(tensor: Tensor, attributes: dict[str, Any], hooks: dict[str, Any]) -> None:
     now = vars(tensor)
     if now or attributes:
-        kept = {key for key, _ in attributes}
         # The marks of torch.compile stay: without them it would compile again.
-        marks = [(key, value) for key, value in now.items() if key not in kept and key.startswith("_dynamo")]
-        _restore_dict(now, attributes + marks)
+        marks = {key: value for key, value in now.items() if key not in attributes and key.startswith("_dynamo")}
+        saved = attributes | marks
+        _restore_dict(now, list(saved), list(saved.values()))
     for name, held in hooks.items():
         added = getattr(tensor, name)
         if held is None and added:
