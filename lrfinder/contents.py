@@ -138,7 +138,7 @@ class Contents:
         kind = _kind(value)
         keys, items = list(kind.keys(value)), list(kind.values(value))
         self._kept.append((path, partial(_restore_dict, value, keys, items)))
-        parts = []
+        parts: list[tuple[str, Any]] = [(path, key) for key in keys if type(key) is not str and isinstance(key, Tensor)]
         for key, item in zip(keys, items, strict=True):
             if type(item) in _LEAVES:
                 continue
@@ -146,7 +146,7 @@ class Contents:
                 parts.append((self._child(path, key), item))
             elif id(item) not in self._seen:  # as most of a module's dicts of hooks
                 self._empty.append(item)
-        return parts + [(path, key) for key in keys if isinstance(key, Tensor)]
+        return parts
 
     def _child(self, path: str, key: Any) -> str:
         if isinstance(key, Tensor):

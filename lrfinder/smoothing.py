@@ -23,6 +23,10 @@ CAP = 3.0
 """A blow-up counts as no more than so many times the spread of the lower three quarters above them."""
 
 
+DIRECT = 1000
+"""A row of so many points is faster to convolve as it stands."""
+
+
 def smooth(losses: Floats, method: str = "gaussian") -> Floats:
     """Smooth the losses of a sweep without shifting its features.
 
@@ -98,10 +102,8 @@ def _average(losses: Floats, weights: Floats) -> Floats:
     # Weights from the centre out, shape (reach + 1,); the windows are symmetric and shrink towards the ends.
     reach = min(len(weights), (len(losses) + 1) // 2) - 1
     kernel = np.concatenate([weights[reach:0:-1], weights[: reach + 1]])
-    size = 1 << (len(losses) + 2 * reach).bit_length()  # by FFT, for the kernel grows with the losses
-    product = np.fft.rfft(losses, size) * np.fft.rfft(kernel, size)
     smoothed = np.empty_like(losses)
-    smoothed[reach : len(losses) - reach] = np.fft.irfft(product, size)[2 * reach : len(losses)] / kernel.sum()
+    smoothed[reach : len(losses) - reach] = _convolved(losses, kernel) / kernel.sum()
     for i in range(reach):
         part = kernel[reach - i : reach + i + 1]
         smoothed[i] = losses[: 2 * i + 1] @ part
@@ -110,6 +112,15 @@ def _average(losses: Floats, weights: Floats) -> Floats:
     smoothed[:reach] /= totals
     smoothed[len(losses) - reach :] /= totals[::-1]
     return smoothed
+
+
+def _convolved(losses: Floats, kernel: Floats) -> Floats:
+    # Where all of the kernel lies on the losses. It grows with them, so a long row goes by FFT.
+    if len(losses) <= DIRECT:
+        return np.convolve(losses, kernel, "valid")
+    size = 1 << (len(losses) + len(kernel)).bit_length()
+    product = np.fft.rfft(losses, size) * np.fft.rfft(kernel, size)
+    return np.fft.irfft(product, size)[len(kernel) - 1 : len(losses)]
 
 
 SMOOTHINGS: dict[str, Callable[[Floats], Floats]] = {

@@ -138,6 +138,7 @@ class _Watch:
         self._steps_needed = rule.steps(num_points)
         self._noise_factor = (1 + _TIE) * rule.noise_factor
         self._window: deque[float] = deque(maxlen=rule.warmup)
+        self._last = math.nan
         self._start = self._floor = math.inf
         self._return = 0.0  # how far the loss must rise to have come back
         self._changes = 0.0  # the sum of the changes from loss to loss ...
@@ -145,17 +146,16 @@ class _Watch:
         self._in_row = 0
 
     def diverged(self, loss: float) -> bool:
-        rise = loss - self._floor
+        rise, change, self._last = loss - self._floor, abs(loss - self._last), loss
+        self._window.append(loss)
         if rise > self._return and self._changed and rise > self._noise_factor * self._changes / self._changed:
             self._in_row += 1
-            self._window.append(loss)
             return self._in_row >= self._steps_needed
         self._in_row = 0
         # Equal neighbours tell nothing of the noise: a constant loss that flips its last bit has not diverged.
-        if self._window and loss != self._window[-1]:
-            self._changes += abs(loss - self._window[-1])
+        if change > 0:
+            self._changes += change
             self._changed += 1
-        self._window.append(loss)
         if loss < self._floor:  # else the running median cannot have become the lowest
             self._lower()
         return False
