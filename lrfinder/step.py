@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from numbers import Real
 from typing import Any, Protocol
 
@@ -95,20 +96,18 @@ class BatchLoss:
             return self._compute(batch)
 
     def _compute(self, batch: Any) -> Tensor:
+        if self._criterion is not None:
+            if not _is_sequence(batch) or len(batch) < 2:
+                raise _no_pair(batch)
+            return _scalar(self._criterion(self.model(*batch[:-1]), batch[-1]), "criterion(outputs, targets)")
         if self._loss_fn is not None:
             return _scalar(self._loss_fn(self.model, batch), "loss_fn(model, batch)")
-        if self._criterion is not None:
-            inputs, targets = _pair(batch)
-            return _scalar(self._criterion(self.model(*inputs), targets), "criterion(outputs, targets)")
         return _scalar(_own_loss(_call(self.model, batch)), "the model, which has no criterion here,")
 
 
-def _pair(batch: Any) -> tuple[Sequence[Any], Any]:
-    sequence = _is_sequence(batch)
-    if sequence and len(batch) > 1:
-        return batch[:-1], batch[-1]
-    size = f" of {len(batch)}" if sequence else ""
-    raise ArgumentError(
+def _no_pair(batch: Any) -> ArgumentError:
+    size = f" of {len(batch)}" if _is_sequence(batch) else ""
+    return ArgumentError(
         f"LRFinder(criterion=...) needs (inputs, targets) batches, got a {type(batch).__name__}{size}; "
         "say how such a batch becomes a loss with loss_fn=lambda model, batch: ..."
     )
@@ -137,13 +136,15 @@ def _own_loss(outputs: Any) -> Any:
 
 
 def _scalar(loss: Any, origin: str) -> Tensor:
+    if isinstance(loss, Tensor) and loss.dim() == 0:
+        return loss
     if not isinstance(loss, Tensor):
         raise ArgumentError(f"{origin} must return a scalar tensor, got {type(loss).__name__}.")
     if loss.numel() != 1:
         raise ArgumentError(
             f"{origin} must return a scalar loss, got a tensor of shape {tuple(loss.shape)}; reduce it with .mean()."
         )
-    return loss.reshape(()) if loss.dim() else loss  # a view costs the backward pass a node
+    return loss.reshape(())
 
 
 def _at_least_single(loss: Tensor) -> Tensor:
@@ -184,6 +185,7 @@ class TrainingStep:
         self.accumulation_steps = accumulation_steps
         self._ranks = ranks
         self._batch_loss = batch_loss
+        self._move = partial(move, device=batch_loss.device)
         self._optimizer = optimizer
         self._scaler = grad_scaler
         self._max_grad_norm = max_grad_norm
@@ -203,7 +205,7 @@ class TrainingStep:
         Returns:
             The mean loss before the step, detached; under a closure optimizer its first closure call's.
         """
-        batches = [move(batch, self._batch_loss.device) for batch in micro_batches]
+        batches = list(map(self._move, micro_batches))
         if self._closure:
             return self._step_with_closure(batches)
         self._zero_grad()
@@ -242,7 +244,14 @@ class TrainingStep:
             share = share.clone()  # of a parameter, say, which the step will change
         if self._ranks is not None:
             self._ranks.before_backward()
-        self._propagate(loss, count)
+        if count > 1 and self._backward is None:
+            loss = loss / count
+        if self._scaler is not None:
+            loss = self._scaler.scale(loss)
+        if self._backward is None:
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        else:
+            self._backward(loss)
         if self._ranks is not None:
             self._ranks.after_backward()
         return share
@@ -255,16 +264,6 @@ class TrainingStep:
             self._optimizer.step()
         else:
             self._step_scaled(self._scaler)
-
-    def _propagate(self, loss: Tensor, count: int) -> None:
-        if self._backward is None and count > 1:
-            loss = loss / count
-        if self._scaler is not None:
-            loss = self._scaler.scale(loss)
-        if self._backward is None:
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        else:
-            self._backward(loss)
 
     def _clip(self, max_norm: float) -> None:
         if any(p.grad is not None and p.grad.is_sparse for p in self._parameters):
