@@ -113,8 +113,9 @@ def check_model(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"LRFinder(model=...) must be a torch.nn.Module, got {type(model).__name__}.")
-    for name, module in model.named_modules():
-        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]  # a mixin
+    for module in model.modules():
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+            name = next(name for name, each in model.named_modules() if each is module)
             raise ArgumentError(
                 f"LRFinder(model=...) must be initialised, got the lazy module {name or type(module).__name__!r} "
                 "without its parameters; run one batch through the model first, then build the optimizer."

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from lrfinder.failures import Failures
 from lrfinder.rng import GENERATORS
 
-__all__ = ["Contents"]
+__all__ = ["LEAVES", "Contents"]
 
 # Leaves that hold nothing to restore: passed over without a further look, so that large vocabularies stay cheap.
-_LEAVES = frozenset({
+LEAVES = frozenset({
     bool, bytes, complex, float, int, str, torch.device, torch.dtype, torch.Size, type, types.BuiltinFunctionType,
     types.FunctionType, types.MethodType, types.NoneType, weakref.ref,
 })  # fmt: skip
 _OBJECTS = (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, types.SimpleNamespace)
 _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_NAMES = frozenset({str})
 _PLAIN_DICTS = frozenset({dict, OrderedDict})
 _TRANSPARENT = frozenset({"_parameters", "_buffers", "_modules"})  # left out of names: `Net.fc.weight`, as torch writes
 
@@ -99,17 +100,17 @@ class Contents:
         if isinstance(value, Tensor):
             self.tensors.append((path, value))
             return self._tensor_parts(path, value)
-        if isinstance(value, GENERATORS):
-            self.generators.append((path, value))
-            return []
         if isinstance(value, (list, deque, tuple)):
             return self._keep_row(path, value)
         if isinstance(value, set):
             saved = set(value)
             self._kept.append((path, partial(_restore_set, value, saved)))
-            return [(path, item) for item in saved if type(item) not in _LEAVES]
+            return [(path, item) for item in saved if type(item) not in LEAVES]
         if isinstance(value, (np.ndarray, bytearray)):
             self._keep_array(path, value)
+            return []
+        if isinstance(value, GENERATORS):
+            self.generators.append((path, value))
             return []
         if isinstance(value, torch.jit.ScriptModule):
             return self._script_parts(path, value)
@@ -125,7 +126,7 @@ class Contents:
         attributes = dict(vars(tensor))
         hooks = {name: getattr(tensor, name) for name in _HOOKS}
         self._kept.append((path, partial(_restore_tensor, tensor, attributes, hooks)))
-        parts = [(f"{path}.{key}", item) for key, item in attributes.items() if type(item) not in _LEAVES]
+        parts = [(f"{path}.{key}", item) for key, item in attributes.items() if type(item) not in LEAVES]
         return parts + [(f"{path}.{name}", held) for name, held in hooks.items() if held is not None]
 
     def _script_parts(self, path: str, module: nn.Module) -> list[tuple[str, Any]]:
@@ -138,9 +139,11 @@ class Contents:
         kind = _kind(value)
         keys, items = list(kind.keys(value)), list(kind.values(value))
         self._kept.append((path, partial(_restore_dict, value, keys, items)))
-        parts: list[tuple[str, Any]] = [(path, key) for key in keys if type(key) is not str and isinstance(key, Tensor)]
+        parts: list[tuple[str, Any]] = []
+        if not _NAMES.issuperset(map(type, keys)):
+            parts += [(path, key) for key in keys if isinstance(key, Tensor)]
         for key, item in zip(keys, items, strict=True):
-            if type(item) in _LEAVES:
+            if type(item) in LEAVES:
                 continue
             if type(item) not in _PLAIN_DICTS or item:
                 parts.append((self._child(path, key), item))
@@ -161,7 +164,7 @@ class Contents:
             self._kept.append((path, partial(_restore_list, value, saved)))
         elif isinstance(value, deque):
             self._kept.append((path, partial(_restore_deque, value, saved)))
-        return [(f"{path}[{index}]", item) for index, item in enumerate(saved) if type(item) not in _LEAVES]
+        return [(f"{path}[{index}]", item) for index, item in enumerate(saved) if type(item) not in LEAVES]
 
     def _keep_array(self, path: str, value: Any) -> None:
         if isinstance(value, np.ndarray) and not value.flags.writeable:

@@ -40,7 +40,7 @@ class Curve:
         for name in ("lrs", "losses", "smoothed"):
             self._freeze(name, np.array(getattr(self, name), dtype=np.float64))
         self._freeze("indices", np.array(self.indices, dtype=np.intp))
-        if np.any(self.lrs <= 0) or np.any(np.diff(self.lrs) <= 0):
+        if (self.lrs <= 0).any() or (self.lrs[1:] <= self.lrs[:-1]).any():
             raise ArgumentError(f"Curve(lrs=...) must be positive and strictly increasing, got lrs={self.lrs}.")
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Curve:
             raise ArgumentError(
                 f"Curve({name}=...) must have the shape of lrs={np.shape(self.lrs)}, one axis, got shape {array.shape}."
             )
-        if not np.all(np.isfinite(array)):
+        if not np.isfinite(array).all():
             raise ArgumentError(f"Curve({name}=...) must be finite, got {array}; a Sweep cuts what is not.")
         array.flags.writeable = False
         object.__setattr__(self, name, array)

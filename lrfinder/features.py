@@ -143,7 +143,7 @@ def noise(curve: Curve) -> float:
         The standard deviation, in the units of `unit`.
     """
     losses = unit(curve)[0][: max(bottom(curve), len(curve) // 4, 5)]
-    return float(np.mean(np.abs(np.diff(losses)))) * math.sqrt(math.pi) / 2
+    return float(np.abs(losses[1:] - losses[:-1]).mean()) * math.sqrt(math.pi) / 2
 
 
 def falls(curve: Curve) -> bool:
@@ -226,7 +226,8 @@ def _longest_run(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _least_rise(curve: Curve) -> float:
-    steps = np.diff(unit(curve)[0])
+    losses = unit(curve)[0]
+    steps = losses[1:] - losses[:-1]
     spread = 1.4826 * median(np.abs(steps - median(steps))) / math.sqrt(2)  # deaf to the rise itself
     return float(max(ABOVE_NOISE * spread, ABOVE_FALL * fall(curve), 10.0**-DECIMALS))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, SequentialSampler
 
+from lrfinder.contents import LEAVES
 from lrfinder.errors import ArgumentError
 
 __all__ = ["LoaderState", "check_loader", "clone", "is_one_shot", "is_ordered", "samplers", "shut_down"]
@@ -122,13 +123,14 @@ class LoaderState:
             return
         own_samplers = samplers(owner)
         values = {**attributes, **{f"sampler {i}": sampler for i, sampler in enumerate(own_samplers)}}
+        held = [value for value in values.values() if type(value) not in LEAVES]
         if depth or isinstance(owner, DataLoader):
             self._attributes.append((attributes, dict(attributes)))
-            data = [values[name] for name in ("dataset", "data_source") if name in values]
-            self._values += [_refill(value) for value in values.values() if all(value is not held for held in data)]
+            data = {id(values[name]) for name in ("dataset", "data_source") if name in values}
+            self._values += [_refill(value) for value in held if id(value) not in data]
         elif "epoch" in attributes:
             self._values.append(partial(setattr, owner, "epoch", attributes["epoch"]))
-        for value in values.values():
+        for value in held:
             self._values.append(_rewind(value))
             if isinstance(value, (DataLoader, Sampler)) or any(value is sampler for sampler in own_samplers):
                 self._collect(value, depth + 1)

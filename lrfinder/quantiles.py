@@ -22,7 +22,8 @@ def quantile(values: npt.ArrayLike, share: float) -> float:
         >>> quantile([30.0, 10.0, 20.0], 0.75)
         25.0
     """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    ordered = np.array(values, dtype=np.float64)
+    ordered.sort()
     place = share * (len(ordered) - 1)
     below = int(place)
     low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])

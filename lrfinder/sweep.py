@@ -87,7 +87,7 @@ def grid(start_lr: float, end_lr: float, num_iter: int, mode: str = "exponential
     else:
         rates = np.linspace(start_lr, end_lr, num_iter)
     rates[0], rates[-1] = start_lr, end_lr
-    if not np.all(np.diff(rates) > 0):
+    if not (rates[1:] > rates[:-1]).all():
         raise ArgumentError(
             f"end_lr is too close to start_lr={start_lr!r} for {num_iter=} rates, got {end_lr=}; raise end_lr."
         )
@@ -200,9 +200,9 @@ class Sweep:
             ArgumentError: If the rates are not positive, finite and strictly increasing.
         """
         self._grid: Floats = np.array(lrs, dtype=np.float64)
-        if self._grid.ndim != 1 or not np.all(np.isfinite(self._grid) & (self._grid > 0)):
+        if self._grid.ndim != 1 or not (np.isfinite(self._grid) & (self._grid > 0)).all():
             raise ArgumentError(f"lrs must be a flat list of positive finite rates, got {lrs=}; see `grid`.")
-        if not np.all(np.diff(self._grid) > 0):
+        if not (self._grid[1:] > self._grid[:-1]).all():
             raise ArgumentError(f"lrs must be strictly increasing, got {lrs=}; sort them and drop repeated rates.")
         self._rates: list[float] = self._grid.tolist()
         self._watch = None if stop_rule is None else _Watch(stop_rule, len(self._grid))
