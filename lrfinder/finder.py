@@ -344,7 +344,7 @@ class LRFinder:
             context=context,
             rule=search.options.rule,
             group_ratios=tuple(search.rates.ratios),
-            steps=search.steps,
+            steps=search.progress.steps,
             seconds=time.perf_counter() - begin,
             warnings=(*warnings_for(curve, context), *doubts_of(search, curve, self.optimizer)),
             spreads=spreads_of(curves, context) if len(curves) > 1 else {},

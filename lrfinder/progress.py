@@ -18,8 +18,11 @@ class Progress:
     """A tqdm bar that names the phase it is in; without one, the same calls do nothing.
 
     Args:
-        enabled: Whether a bar is shown.
+        enabled: Whether a bar is shown; steps are counted either way.
         total: How many steps are expected over all phases.
+
+    Attributes:
+        steps: How many there were so far.
 
     Example:
         >>> with Progress(enabled=False, total=10) as progress:
@@ -33,7 +36,7 @@ class Progress:
         if enabled:
             self._bar = _bar_class()(total=total, desc="LR range test", unit="step", leave=False)
         self._due = monotonic() + INTERVAL if enabled else math.inf  # when to draw again
-        self._waiting = 0  # steps that the bar does not know of yet
+        self.steps = 0
 
     def phase(self, name: str) -> None:
         """Say what is going on now.
@@ -48,18 +51,14 @@ class Progress:
 
     def advance(self) -> None:
         """Count one step."""
-        self._waiting += 1
+        self.steps += 1
         if monotonic() >= self._due:  # tqdm would look too, but at every step it costs as much as a small layer
             self._draw()
 
     def _draw(self) -> None:
         self._due = monotonic() + INTERVAL
-        self._tell()
+        self._bar.n = self.steps
         self._bar.refresh()
-
-    def _tell(self) -> None:
-        self._bar.n += self._waiting
-        self._waiting = 0
 
     def expect(self, total: int) -> None:
         """Correct the number of steps that are expected, now that more is known.
@@ -79,7 +78,7 @@ class Progress:
     ) -> None:
         """Close the bar."""
         if self._bar is not None:
-            self._tell()
+            self._bar.n = self.steps
             self._bar.close()
 
 

@@ -46,7 +46,7 @@ _UNSCOUTED = (1e-7, 10.0)
 
 @dataclass(kw_only=True)
 class Search:
-    """Runs the phases one after the other and counts what they cost.
+    """Runs the phases one after the other.
 
     Args:
         step: Takes one optimizer step.
@@ -57,13 +57,12 @@ class Search:
         snapshot: The captured setup, rewound between phases.
         options: What was asked for.
         context: What is known of the training.
-        progress: The bar.
+        progress: The bar, which counts the optimizer steps.
         validate: Measures the held-out loss after each step of the main sweep, or None.
         hold_out: Makes a measure of the held-out loss from batches; None where only the training step knows the loss.
         ranks: Those that run the same search, or None.
 
     Attributes:
-        steps: Optimizer steps so far.
         sweep: The sweep that runs, or ran last.
         noted: What the user's code raised on a loss that was not finite.
     """
@@ -80,7 +79,6 @@ class Search:
     validate: Callable[[], Tensor] | None = None
     hold_out: Callable[[list[Any]], Callable[[], Tensor]] | None = None
     ranks: Ranks | None = None
-    steps: int = 0
     sweep: Sweep | None = None
     noted: Exception | None = None
     _complete: list[Curve] = field(default_factory=list, init=False)
@@ -95,7 +93,7 @@ class Search:
         options = self.options
         start, end = self._range()
         lrs = grid(start, end, options.num_iter, options.mode)
-        self.progress.expect(self.steps + options.repeats * options.num_iter)
+        self.progress.expect(self.progress.steps + options.repeats * options.num_iter)
         for repeat in range(options.repeats):
             if repeat:
                 # The model starts again, the stream of batches goes on: other batches, another noise.
@@ -115,7 +113,7 @@ class Search:
             The probes and what they suggest.
         """
         steps = probe_steps(self.options.total_steps or 0)
-        self.progress.expect(self.steps + MOST_PROBES * steps)
+        self.progress.expect(self.progress.steps + MOST_PROBES * steps)
         held_out, measure = self._hold_out(steps)
         # Without held-out data a training that begins its loader anew is scored on what it has seen.
         seen = measure is not None and self.validate is None and held_out < FEWEST_HELD_OUT
@@ -205,7 +203,6 @@ class Search:
         return self._latest()
 
     def _count(self, _: int) -> None:
-        self.steps += 1
         self.progress.advance()
         if not self._verified:
             # Found out now, a write to a frozen tensor that was not copied has spoilt one step's worth at most.

@@ -224,7 +224,9 @@ class TrainingStep:
 
     def _accumulate(self, batches: Sequence[Any]) -> Tensor:
         count = len(batches)
-        total = self._forward_backward(batches[0], count, last=count == 1)
+        if count == 1:
+            return self._forward_backward(batches[0], 1, last=True)
+        total = self._forward_backward(batches[0], count, last=False)
         for index in range(1, count):
             total = total + self._forward_backward(batches[index], count, last=index == count - 1)
         return total

@@ -9,6 +9,7 @@ import enum
 import math
 from collections import deque
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -222,12 +223,12 @@ class Sweep:
     @property
     def losses(self) -> Floats:
         """The losses of the points kept so far, shape (T,)."""
-        return np.array([loss for _, loss in self._points], dtype=np.float64)
+        return np.fromiter(map(itemgetter(1), self._points), np.float64, len(self._points))
 
     @property
     def indices(self) -> npt.NDArray[np.intp]:
         """The place of each kept point in the grid, shape (T,)."""
-        return np.array([index for index, _ in self._points], dtype=np.intp)
+        return np.fromiter(map(itemgetter(0), self._points), np.intp, len(self._points))
 
     @property
     def done(self) -> bool:
