@@ -1,6 +1,5 @@
 """The plain training loop that pulls a sweep from its first rate to its stop."""
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -109,7 +108,6 @@ def _pull(
             sweep.retry()
             retries += 1
             continue
-        teller.asked.append(lr)
         if validate is not None and not step.skipped:
             teller.training = True
             loss = validate()
@@ -124,22 +122,19 @@ class _Teller:
         self._sweep = sweep
         self._ranks = ranks
         self._points = 0
-        self.asked: deque[float] = deque()
         self.on_point = on_point
         self.training = False  # only code that trains can have met a value that is not finite
 
     def tell(self, losses: list[float | None], *, last: bool = False) -> None:
         if self._ranks is not None:
             losses = self._ranks.means(losses, last=last)
-        kept = []
         for loss in losses:
-            lr = self.asked.popleft()
             if loss is None:
                 self._sweep.skip()
-            elif self._sweep.tell(loss):
-                kept.append((lr, loss))
+            else:
+                self._sweep.tell(loss)
         if self.on_point is None:
             return
-        for lr, loss in kept:  # once all are told: the user's code may raise
+        while self._points < len(self._sweep):  # once all are told: the user's code may raise
             self._points += 1
-            self.on_point(self._points - 1, lr, loss)
+            self.on_point(self._points - 1, *self._sweep.point(self._points - 1))

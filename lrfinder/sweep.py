@@ -230,6 +230,22 @@ class Sweep:
         """The place of each kept point in the grid, shape (T,)."""
         return np.fromiter(map(itemgetter(0), self._points), np.intp, len(self._points))
 
+    def __len__(self) -> int:
+        """Return how many points were kept so far."""
+        return len(self._points)
+
+    def point(self, number: int) -> tuple[float, float]:
+        """Return a kept point.
+
+        Args:
+            number: Its place among them, counted from 0.
+
+        Returns:
+            Its rate and its loss.
+        """
+        index, loss = self._points[number]
+        return self._rates[index], loss
+
     @property
     def done(self) -> bool:
         """Whether no further rate will be given."""
