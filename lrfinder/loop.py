@@ -135,6 +135,6 @@ class _Teller:
                 self._sweep.tell(loss)
         if self.on_point is None:
             return
-        while self._points < len(self._sweep):  # once all are told: the user's code may raise
+        while self._points < self._sweep.num_points:  # once all are told: the user's code may raise
             self._points += 1
             self.on_point(self._points - 1, *self._sweep.point(self._points - 1))

@@ -149,7 +149,7 @@ class _Watch:
     def diverged(self, loss: float) -> bool:
         rise, change, self._last = loss - self._floor, abs(loss - self._last), loss
         self._window.append(loss)
-        if rise > self._return and self._changed and rise > self._noise_factor * self._changes / self._changed:
+        if rise > self._return and self._changed and rise > self._noise_factor * (self._changes / self._changed):
             self._in_row += 1
             return self._in_row >= self._steps_needed
         self._in_row = 0
@@ -230,8 +230,9 @@ class Sweep:
         """The place of each kept point in the grid, shape (T,)."""
         return np.fromiter(map(itemgetter(0), self._points), np.intp, len(self._points))
 
-    def __len__(self) -> int:
-        """Return how many points were kept so far."""
+    @property
+    def num_points(self) -> int:
+        """How many points were kept so far."""
         return len(self._points)
 
     def point(self, number: int) -> tuple[float, float]:

@@ -184,3 +184,18 @@ def test_a_failure_is_named():
     contents.restore(failures)
     assert [(name, type(error)) for name, error in failures] == [("Linear.array", ValueError)]
     assert not hasattr(model, "n")
+
+
+def test_empty_dicts_are_emptied_again_but_for_those_to_leave():
+    model = nn.Linear(1, 1)
+    model.history, model.data = {}, {}
+    contents = Contents(leave=[model.data])
+    contents.add("Linear", model)
+    hooks = model._forward_hooks
+    model.register_forward_hook(print)
+    model.history["loss"] = model.data["rows"] = 1
+
+    contents.restore(Failures())
+
+    assert model._forward_hooks is hooks
+    assert (dict(hooks), model.history, model.data) == ({}, {}, {"rows": 1})

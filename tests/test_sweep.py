@@ -74,6 +74,7 @@ class TestAlignment:
         assert sweep.indices.tolist() == list(range(46))
         assert sweep.losses.tolist() == losses[:46]
         assert sweep.lrs.tolist() == rates[:46].tolist()
+        assert [sweep.point(i) for i in range(sweep.num_points)] == list(zip(rates[:46], losses[:46], strict=True))
         assert sweep.stop_lr == rates[45]
         assert kept == [True] * 46 + [False] * lag
         assert asked == rates[: 46 + lag].tolist()
@@ -237,6 +238,12 @@ class TestStopRule:
     def test_units_that_died_after_a_fall_stop_it(self):
         losses = np.concatenate([np.full(40, 2.3), np.linspace(2.3, 0.4, 20), np.full(40, 2.3)])
         assert self.last(losses + 0.03 * np.random.default_rng(0).normal(size=100)) == 74
+
+    @pytest.mark.parametrize("scale", [1e-300, 1e-6, 1e6, 3e307])
+    def test_losses_of_any_size(self, scale):
+        losses = np.concatenate([np.full(40, 2.3), np.linspace(2.3, 0.4, 20), np.full(40, 2.3)])
+        losses += 0.03 * np.random.default_rng(0).normal(size=100)
+        assert self.last(scale * losses) == self.last(losses) == 74
 
     def test_negative_losses(self):
         assert self.last(explosion() - 100) == self.last(explosion())
