@@ -7,17 +7,14 @@ training setup back bit for bit, and its result builds the scheduler.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.curve import Context, Curve
+from lrfinder.curve import RULES, SMOOTHINGS, Context, Curve, StopReason, Suggestion, Sweep, smooth
 from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSuggestionError, RankError, RestoreError
-from lrfinder.smoothing import SMOOTHINGS, smooth
-from lrfinder.suggest import RULES, Suggestion
-from lrfinder.sweep import StopReason, Sweep
 
 if TYPE_CHECKING:
+    from lrfinder.display import plot_schedule
     from lrfinder.finder import LRFinder
-    from lrfinder.plotting import plot_schedule
+    from lrfinder.optim import SCHEDULES, make_scheduler
     from lrfinder.result import RangeTestResult
-    from lrfinder.schedulers import SCHEDULES, make_scheduler
     from lrfinder.snapshot import Snapshot, preserved
 
 __all__ = [
@@ -48,10 +45,10 @@ __all__ = [
 _LAZY = {
     "LRFinder": "lrfinder.finder",
     "RangeTestResult": "lrfinder.result",
-    "SCHEDULES": "lrfinder.schedulers",
+    "SCHEDULES": "lrfinder.optim",
     "Snapshot": "lrfinder.snapshot",
-    "make_scheduler": "lrfinder.schedulers",
-    "plot_schedule": "lrfinder.plotting",
+    "make_scheduler": "lrfinder.optim",
+    "plot_schedule": "lrfinder.display",
     "preserved": "lrfinder.snapshot",
 }
 

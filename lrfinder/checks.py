@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from lrfinder.errors import ArgumentError
-from lrfinder.step import needs_closure
+from lrfinder.optim import needs_closure, unwrap_optimizer
 
 __all__ = [
     "check_model",
@@ -20,23 +20,8 @@ __all__ = [
     "check_step_options",
     "check_ways_to_a_loss",
     "extra_states",
-    "inner_optimizer",
     "positive_int",
 ]
-
-
-def inner_optimizer(optimizer: Any) -> Any:
-    """Return the optimizer inside of a wrapper such as Accelerate's, or the optimizer itself.
-
-    Args:
-        optimizer: An optimizer, or something that holds one in `.optimizer`.
-
-    Returns:
-        The innermost optimizer.
-    """
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
-    return optimizer
 
 
 def positive_int(call: str, value: Any, hint: str = "") -> int:
@@ -141,7 +126,7 @@ def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
     """
     if not hasattr(optimizer, "param_groups") or not callable(getattr(optimizer, "step", None)):
         raise ArgumentError(f"LRFinder(optimizer=...) must be a torch optimizer, got {type(optimizer).__name__}.")
-    inner = inner_optimizer(optimizer)
+    inner = unwrap_optimizer(optimizer)
     if isinstance(inner, torch.optim.Rprop):
         raise ArgumentError(
             "LRFinder(optimizer=...) must read its learning rate at every step, got Rprop, which reads it once and "

@@ -12,26 +12,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder import checks
-from lrfinder.archive import versions
-from lrfinder.curve import Context, Curve
-from lrfinder.data import Batches
-from lrfinder.ddp import before_forward
-from lrfinder.distributed import Ranks, together
-from lrfinder.doubts import doubts_of
+from lrfinder.curve import Context, Curve, Refined, curve_warnings, lr_spreads
+from lrfinder.display import Progress, versions
+from lrfinder.distributed import Ranks, before_forward, rank_group
 from lrfinder.errors import ArgumentError
-from lrfinder.fsdp import is_sharded, reshard
-from lrfinder.groups import RateWriter
-from lrfinder.guard import only_these_step
-from lrfinder.loader import LoaderState
+from lrfinder.optim import RateWriter, unwrap_optimizer
 from lrfinder.options import FindOptions
-from lrfinder.progress import Progress
-from lrfinder.refine import Refined
 from lrfinder.result import RangeTestResult
 from lrfinder.search import Search
-from lrfinder.snapshot import Snapshot, preserved
-from lrfinder.spread import spreads_of
-from lrfinder.step import BatchLoss, Step, TrainingStep, UserStep, Validation
-from lrfinder.suggest import warnings_for
+from lrfinder.snapshot import LoaderState, Snapshot, is_sharded, preserved, reshard
+from lrfinder.training import Batches, BatchLoss, Step, TrainingStep, UserStep, Validation, forbid_other_optimizers
+from lrfinder.warnings import setup_warnings
 
 __all__ = ["LRFinder"]
 
@@ -189,7 +180,7 @@ class LRFinder:
             RestoreError: Something could not be put back; the message names it.
         """  # noqa: DOC502 - raised by the parts
         self.partial = None
-        with together() as ranks:
+        with rank_group() as ranks:
             options = FindOptions(
                 start_lr=start_lr,
                 end_lr=end_lr,
@@ -233,7 +224,7 @@ class LRFinder:
                     ranks.collective_steps = self._user_step is not None or is_sharded(self.model.modules())
                     stack.enter_context(before_forward(self.model, ranks.before_forward))
                 snapshot = stack.enter_context(self._preserved(loader, options))
-                stack.enter_context(only_these_step([self.optimizer, *self._extra_state]))
+                stack.enter_context(forbid_other_optimizers([self.optimizer, *self._extra_state]))
                 search = self._prepare(loader, options, snapshot, progress, ranks)
                 stack.callback(search.batches.close)
                 curves, refined = self._run(search, begin)
@@ -324,7 +315,7 @@ class LRFinder:
         return Validation(batch_loss, taken, ranks)
 
     def _context(self, options: FindOptions) -> Context:
-        optimizer = checks.inner_optimizer(self.optimizer)
+        optimizer = unwrap_optimizer(self.optimizer)
         group = optimizer.param_groups[0]
         momentum = group.get("momentum", group.get("betas", (0.0,))[0])
         return Context(
@@ -346,8 +337,8 @@ class LRFinder:
             group_ratios=tuple(search.rates.ratios),
             steps=search.progress.steps,
             seconds=time.perf_counter() - begin,
-            warnings=(*warnings_for(curve, context), *doubts_of(search, curve, self.optimizer)),
-            spreads=spreads_of(curves, context) if len(curves) > 1 else {},
+            warnings=(*curve_warnings(curve, context), *setup_warnings(search, curve, self.optimizer)),
+            spreads=lr_spreads(curves, context) if len(curves) > 1 else {},
             meta=self._meta(search, context),
             optimizer=weakref.ref(self.optimizer),
         )

@@ -5,12 +5,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lrfinder.checks import check_positive, positive_int
+from lrfinder.curve import MODES, RULES, SMOOTHINGS, grid
 from lrfinder.errors import ArgumentError
-from lrfinder.loader import check_loader, is_one_shot, is_ordered
-from lrfinder.schedulers import SCHEDULES
-from lrfinder.smoothing import SMOOTHINGS
-from lrfinder.suggest import RULES
-from lrfinder.sweep import MODES, grid
+from lrfinder.optim import SCHEDULES
+from lrfinder.training import check_loader, is_one_shot, is_ordered
 
 __all__ = ["FindOptions"]
 

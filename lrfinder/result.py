@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrfinder.archive import SCHEMA, plain_curve, plain_suggestion, read_fields, read_json, write_json
 from lrfinder.checks import check_positive
-from lrfinder.curve import Context, Curve
+from lrfinder.curve import RULES, Context, Curve, Floats, StopReason, Suggestion, suggest
+from lrfinder.display import (
+    SCHEMA,
+    block,
+    html_block,
+    outcome,
+    plain_curve,
+    plain_suggestion,
+    read_fields,
+    read_json,
+    write_json,
+)
 from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
-from lrfinder.groups import group_lrs, write_lrs
-from lrfinder.report import block, html_block, outcome
-from lrfinder.schedulers import make_scheduler
-from lrfinder.suggest import RULES, Suggestion, suggest
-from lrfinder.sweep import Floats, StopReason
+from lrfinder.optim import group_lrs, make_scheduler, set_group_lrs
 
 if TYPE_CHECKING:  # matplotlib is loaded by the first plot
     from matplotlib.axes import Axes
@@ -175,7 +181,7 @@ class RangeTestResult:
         """
         optimizer = self._optimizer("apply", optimizer)
         rates = self.group_lrs(suggestion)
-        write_lrs(optimizer, rates)
+        set_group_lrs(optimizer, rates)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             if "initial_lr" in group:  # left by an earlier scheduler: the next one would start from it
                 group["initial_lr"] = rate
@@ -241,7 +247,7 @@ class RangeTestResult:
         Returns:
             The Axes drawn on.
         """
-        from lrfinder.plotting import plot_curve
+        from lrfinder.display import plot_curve
 
         found, rules = self.suggestions, self._marked if rules is None else rules
         probes = self._probe_arrays
@@ -301,7 +307,7 @@ class RangeTestResult:
     def _picture(self) -> str:
         if not len(self.curve):
             return ""
-        from lrfinder.plotting import plot_result_png
+        from lrfinder.display import plot_result_png
 
         png = plot_result_png(self.curve, self.suggestions, rules=self._marked, probes=self._probe_arrays)
         return base64.b64encode(png).decode()

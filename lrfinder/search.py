@@ -12,22 +12,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lrfinder.curve import Context, Curve
-from lrfinder.data import Batches
+from lrfinder.curve import (
+    MOST_PROBES,
+    Context,
+    Curve,
+    Floats,
+    Refined,
+    ShortTraining,
+    Sweep,
+    grid,
+    probe_steps,
+    refine,
+    scout_grid,
+    scouted_range,
+    smooth,
+)
+from lrfinder.display import Progress
 from lrfinder.distributed import Ranks
-from lrfinder.groups import RateWriter, group_lrs
-from lrfinder.holdout import Remaining, held_out_count, pass_length
-from lrfinder.loop import OnPoint, run_sweep
+from lrfinder.optim import RateWriter, group_lrs
 from lrfinder.options import FindOptions
-from lrfinder.probe import train_briefly
-from lrfinder.progress import Progress
-from lrfinder.recorder import Recorder
-from lrfinder.refine import MOST_PROBES, Refined, ShortTraining, probe_steps, refine
-from lrfinder.smoothing import smooth
 from lrfinder.snapshot import Snapshot
-from lrfinder.step import Step
-from lrfinder.suggest import scout_grid, scouted_range
-from lrfinder.sweep import Floats, Sweep, grid
+from lrfinder.training import (
+    Batches,
+    LossQueue,
+    OnPoint,
+    Remaining,
+    Step,
+    held_out_count,
+    pass_length,
+    run_sweep,
+    train_short,
+)
 
 __all__ = ["Search"]
 
@@ -125,7 +140,7 @@ class Search:
             self.progress.phase(f"refine {index + 1}/{MOST_PROBES}")
             self._start_anew()
             with closing(Remaining(self.batches, held_out, [self.device]) if held_out else self.batches) as batches:
-                losses = train_briefly(
+                losses = train_short(
                     self.step,
                     batches,
                     self.optimizer,
@@ -188,7 +203,7 @@ class Search:
         self, lrs: Floats, *, validate: Callable[[], Tensor] | None = None, on_point: OnPoint | None = None
     ) -> Curve:
         self.sweep = Sweep(lrs)
-        recorder = Recorder(len(lrs), self.device)
+        recorder = LossQueue(len(lrs), self.device)
         self.noted = run_sweep(
             self.sweep,
             self.step,

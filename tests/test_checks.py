@@ -37,8 +37,8 @@ def test_what_is_no_positive_number_is_an_error(value):
 
 def test_the_innermost_optimizer_is_found():
     optimizer = object()
-    assert checks.inner_optimizer(SimpleNamespace(optimizer=SimpleNamespace(optimizer=optimizer))) is optimizer
-    assert checks.inner_optimizer(optimizer) is optimizer
+    assert checks.unwrap_optimizer(SimpleNamespace(optimizer=SimpleNamespace(optimizer=optimizer))) is optimizer
+    assert checks.unwrap_optimizer(optimizer) is optimizer
 
 
 @pytest.mark.parametrize("value", [[], (), [nn.Linear(1, 1)], {1}, (g for g in [torch.Generator()])])

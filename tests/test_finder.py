@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lrfinder import ArgumentError, LRFinder, LRFinderWarning, NoSuggestionError
-from lrfinder.sweep import StopReason, grid
+from lrfinder.curve.stop_rule import StopReason
+from lrfinder.curve.sweep import grid
 from tests.fingerprint import Fingerprint, differences, process_state
 from tests.test_options import BAD, names
 
@@ -551,7 +552,7 @@ def test_what_the_users_code_raised_on_an_unread_nan_is_told(monkeypatch):
 
     from lrfinder import search
 
-    monkeypatch.setattr(search, "Recorder", partial(search.Recorder, lag=3))
+    monkeypatch.setattr(search, "LossQueue", partial(search.LossQueue, lag=3))
     model, calls = net(), []
 
     def loss_fn(model, batch):

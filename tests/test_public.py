@@ -1,9 +1,6 @@
-"""What users rely on: names, signatures, what an import costs; and that imports only point up."""
+"""What users rely on: names, signatures, what an import costs."""
 
-import ast
-import importlib
 import inspect
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +11,6 @@ import lrfinder
 from lrfinder import LRFinder, RangeTestResult
 
 PACKAGE = Path(lrfinder.__file__).parent
-
-# A file imports from files above its own, never below: also inside functions, also for types only.
-ORDER = [
-    "errors", "quantiles", "sweep", "curve", "smoothing", "features", "auto", "suggest", "spread", "groups",
-    "schedulers", "notices", "distributed", "ddp", "fsdp", "failures", "interrupts", "memory", "checksum", "tensors",
-    "rng", "contents", "snapshot",
-    "loader", "data", "guard", "step", "recorder", "loop", "progress", "checks", "options", "probe", "refine",
-    "holdout", "search", "doubts",
-    "labels", "preview", "view", "plotting", "archive", "report", "result", "finder",
-    "target", "console", "outputs", "demo", "cli", "integrations",
-]  # fmt: skip
 
 EMPTY = inspect.Parameter.empty
 KEYWORD, POSITIONAL = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -123,82 +109,6 @@ def test_the_family_of_errors():
     assert lrfinder.LRFinderWarning.__bases__ == (UserWarning,)
 
 
-def modules():
-    return [found.name for found in pkgutil.walk_packages([str(PACKAGE)], "lrfinder.")]
-
-
-def test_every_module_says_what_it_offers_and_has_it():
-    for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        if path.name == "__main__.py" or not tree.body[1:]:  # nothing but a docstring
-            continue
-        targets = [t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if hasattr(t, "id")]
-        assert "__all__" in targets, path.name
-        assert ast.get_docstring(tree), path.name
-    for name in ORDER:
-        if (PACKAGE / f"{name}.py").exists():
-            module = importlib.import_module(f"lrfinder.{name}")
-            assert all(hasattr(module, public) for public in module.__all__), name
-
-
-def imported(path):
-    """Return the modules of this package that a file imports, anywhere in it."""
-    package = ".".join(["lrfinder", *path.relative_to(PACKAGE).parts[:-1]])
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            source = ".".join([*base, *([node.module] if node.module else [])])
-            for alias in node.names:
-                is_module = f"{source}.{alias.name}" in modules()
-                found.add(f"{source}.{alias.name}" if is_module else source)
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
-            found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
-    known = {*modules(), "lrfinder"}
-    return {name for name in found if name in known}
-
-
-def test_every_file_has_its_place():
-    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert files <= set(ORDER), f"give them a place in ORDER: {files - set(ORDER)}"
-    assert len(set(ORDER)) == len(ORDER)
-
-
-def test_imports_only_point_up():
-    for path in PACKAGE.rglob("*.py"):
-        if path.parent == PACKAGE and path.name in {"__init__.py", "__main__.py"}:
-            continue
-        own = ORDER.index("integrations" if path.parent != PACKAGE else path.stem)
-        for name in imported(path):
-            if name == "lrfinder":  # brings the finder along
-                assert own > ORDER.index("finder"), f"{path.name} imports the whole package"
-            elif path.parent == PACKAGE:
-                place = ORDER.index(name.split(".")[1])
-                assert place < own, f"{path.name} imports {name}, which stands below it"
-
-
-def test_the_walk_finds_imports_wherever_they_stand(tmp_path, monkeypatch):
-    source = """
-import lrfinder.cli
-from typing import TYPE_CHECKING
-if TYPE_CHECKING:
-    from lrfinder.result import RangeTestResult
-def f():
-    from .finder import LRFinder
-    from . import data
-    from lrfinder import LRFinder
-    import_module("lrfinder.plotting")
-"""
-    path = tmp_path / "errors.py"
-    path.write_text(source)
-    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
-    monkeypatch.setattr(sys.modules[__name__], "modules", lambda: [f"lrfinder.{name}" for name in ORDER])
-    names = ["cli", "result", "finder", "data", "plotting"]
-    assert imported(path) == {"lrfinder", *(f"lrfinder.{name}" for name in names)}
-
-
 @pytest.mark.parametrize("name", ["matplotlib", "sklearn", "scipy.signal", "scipy.ndimage", "pandas"])
 def test_importing_loads_nothing_heavy(name, loaded):
     assert "lrfinder.finder" in loaded
@@ -217,7 +127,7 @@ def test_importing_loads_no_tqdm_that_torch_does_not(loaded):
 
 def test_importing_alone_loads_not_even_torch():
     alone = modules_after("import lrfinder")
-    assert "lrfinder.suggest" in alone
+    assert "lrfinder.curve" in alone
     assert "torch" not in alone
 
 

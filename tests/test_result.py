@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrfinder import LRFinderWarning
-from lrfinder.archive import SCHEMA
-from lrfinder.curve import Context, Curve
+from lrfinder.curve.curve import Context, Curve
+from lrfinder.curve.rules import RULES, suggestions
+from lrfinder.curve.smoothing import smooth
+from lrfinder.curve.stop_rule import StopReason
+from lrfinder.curve.suggestion import Suggestion
+from lrfinder.display.serialization import SCHEMA
 from lrfinder.errors import ArgumentError, NoSuggestionError
+from lrfinder.optim.schedulers import SCHEDULES
 from lrfinder.result import RangeTestResult
-from lrfinder.schedulers import SCHEDULES
-from lrfinder.smoothing import smooth
-from lrfinder.suggest import RULES, Suggestion, suggestions
-from lrfinder.sweep import StopReason
 
 
 def make_curve(losses, *, lrs=None, stop_reason=StopReason.FINISHED, stop_lr=None):

@@ -9,9 +9,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lrfinder import LRFinder
-from lrfinder.curve import Context
-from lrfinder.suggest import scout_grid, scouted_range
-from lrfinder.sweep import StopReason, grid
+from lrfinder.curve.curve import Context
+from lrfinder.curve.scout import scout_grid, scouted_range
+from lrfinder.curve.stop_rule import StopReason
+from lrfinder.curve.sweep import grid
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
 TOP = 1e-1  # where the scripted loss begins to rise
@@ -105,8 +106,8 @@ def test_what_a_scouts_end_means_is_the_rules_business():
     result = setup.find(num_iter=20)
     scouted = len(setup.steps) - len(result.lrs)
     losses = [setup.loss(lr, 0) for lr in setup.rates[:scouted]]
-    from lrfinder.curve import Curve
-    from lrfinder.smoothing import smooth
+    from lrfinder.curve.curve import Curve
+    from lrfinder.curve.smoothing import smooth
 
     curve = Curve(
         lrs=setup.rates[:scouted],

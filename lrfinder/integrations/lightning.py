@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from lrfinder.errors import ArgumentError, LRFinderWarning
-from lrfinder.integrations.lightning_rates import (
+from lrfinder.integrations.lightning_lr import (
     adopt,
     attribute_of,
     needed_value,
@@ -32,18 +32,10 @@ from lrfinder.integrations.lightning_rates import (
     suggested,
     top_rate,
 )
-from lrfinder.integrations.lightning_state import (
-    CAPTURED,
-    Attributes,
-    captured,
-    count_from_zero,
-    data_of,
-    make_quiet,
-)
+from lrfinder.integrations.lightning_state import CAPTURED, Attributes, captured, count_from_zero, data_of, make_quiet
 from lrfinder.integrations.lightning_step import LightningFinder, train_batches
-from lrfinder.loader import LoaderState
 from lrfinder.result import RangeTestResult
-from lrfinder.snapshot import preserved
+from lrfinder.snapshot import LoaderState, preserved
 
 __all__ = ["CAPTURED", "LearningRateFinder", "find_lr"]
 

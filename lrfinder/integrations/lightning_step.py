@@ -17,9 +17,10 @@ from torch.optim import Optimizer
 from lrfinder.distributed import Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
-from lrfinder.fsdp import is_sharded
 from lrfinder.integrations.lightning_state import make_quiet
-from lrfinder.step import BatchLoss, Step, needs_closure
+from lrfinder.optim import needs_closure
+from lrfinder.snapshot import is_sharded
+from lrfinder.training import BatchLoss, Step
 
 __all__ = ["LightningFinder", "LightningStep", "train_batches"]
 

@@ -16,10 +16,10 @@ from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 from lrfinder.distributed import Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
-from lrfinder.integrations.captured import kept
-from lrfinder.integrations.transformers_rates import captured, check_scheduler, check_trainer, data_sets, set_lr
+from lrfinder.integrations.base import kept
+from lrfinder.integrations.transformers_lr import captured, check_scheduler, check_trainer, data_sets, set_lr
 from lrfinder.result import RangeTestResult
-from lrfinder.step import BatchLoss
+from lrfinder.training import BatchLoss
 
 __all__ = ["captured", "find_lr", "set_lr"]
 

@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from lrfinder import refine as refining
-from lrfinder.curve import Context, Curve
+from lrfinder.curve import ladder as refining
+from lrfinder.curve.curve import Context, Curve
 from lrfinder.search import FEWEST_HELD_OUT
 from tests.benchmarks import measured
 from tests.benchmarks.quality import Case, Row, load_cases, suggested
@@ -46,7 +46,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "annealed, seed 0": ({"seeds": ("0",)}, {}),
     "not annealed, seed 0": ({"seeds": ("0",), "rungs": "constant rungs"}, {}),
 }
-"""How the stored trainings are read, and what is put in the place of names in `lrfinder.refine`."""
+"""How the stored trainings are read, and what is put in the place of names in `lrfinder.curve.ladder`."""
 
 
 def climb(

@@ -18,7 +18,8 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 
-from lrfinder import auto, refine
+from lrfinder.curve import auto
+from lrfinder.curve import ladder as refine
 from lrfinder.errors import NoSuggestionError
 from tests.benchmarks import measured
 from tests.benchmarks.ablation import climb

@@ -24,14 +24,14 @@ import numpy as np
 import torch
 
 from lrfinder import LRFinder, NoSuggestionError
-from lrfinder.curve import Context, Curve
-from lrfinder.features import divergence_lr
-from lrfinder.holdout import held_out_count
-from lrfinder.refine import PER_DECADE, largest_rise, probe_steps
-from lrfinder.schedulers import make_scheduler
-from lrfinder.smoothing import smooth
-from lrfinder.suggest import suggest
-from lrfinder.sweep import StopReason
+from lrfinder.curve.curve import Context, Curve
+from lrfinder.curve.features import divergence_lr
+from lrfinder.curve.ladder import PER_DECADE, largest_rise, probe_steps
+from lrfinder.curve.rules import suggest
+from lrfinder.curve.smoothing import smooth
+from lrfinder.curve.stop_rule import StopReason
+from lrfinder.optim.schedulers import make_scheduler
+from lrfinder.training.held_out import held_out_count
 from tests.benchmarks.baselines import BASELINES, RANGES
 from tests.benchmarks.tasks import TASKS, Setup, Task, endless, fingerprint
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from lrfinder.curve import Context
+from lrfinder.curve.curve import Context
+from lrfinder.curve.rules import RULES, suggest
 from lrfinder.errors import NoSuggestionError
-from lrfinder.suggest import RULES, suggest
 from tests.benchmarks import measured, truth
 from tests.benchmarks.baselines import BASELINES
 from tests.benchmarks.regret import Truth, bootstrap_interval, load_truth

@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 
 from lrfinder import LRFinderWarning, RankError, Snapshot
-from lrfinder.ddp import Reducers
-from lrfinder.progress import Progress
-from lrfinder.recorder import Recorder
+from lrfinder.display.progress import Progress
+from lrfinder.snapshot.ddp import Reducers
+from lrfinder.training.loss_queue import LossQueue
 from tests.distributed.setups import Setup, dataset
 from tests.fingerprint import Fingerprint, differences, process_state
 
@@ -165,7 +165,7 @@ def decisions():
 
 def lagging():
     """Losses are read three steps late, as on an accelerator: the same points, the same stop, the same faults."""
-    with mock.patch("lrfinder.search.Recorder", functools.partial(Recorder, lag=3)):
+    with mock.patch("lrfinder.search.LossQueue", functools.partial(LossQueue, lag=3)):
         measured, own = result("ddp"), decisions()
         setup, found = Setup(), {}
         with unchanged(setup, found):
@@ -442,7 +442,7 @@ def full_weights():
         setup.find(val_loader=held_out)
         found["held"] = sum(p._local_tensor.numel() for p in setup.model.parameters())
         found["in all"] = sum(p.numel() for p in setup.model.parameters())
-        with mock.patch("lrfinder.snapshot.RandomStreams"):
+        with mock.patch("lrfinder.snapshot.snapshot.RandomStreams"):
             copies = Snapshot.take([setup.net.blocks[0].linear])._copies
         found["bytes copied"] = sum(each.nbytes for each in copies)
 

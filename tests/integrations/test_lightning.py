@@ -22,7 +22,8 @@ from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 
 from lrfinder import ArgumentError, LRFinderError, LRFinderWarning, StopReason  # noqa: E402
-from lrfinder.integrations.lightning import CAPTURED, LearningRateFinder, find_lr  # noqa: E402
+from lrfinder.integrations.lightning import LearningRateFinder, find_lr  # noqa: E402
+from lrfinder.integrations.lightning_state import CAPTURED  # noqa: E402
 from tests.fingerprint import Fingerprint, bits, differences, process_state  # noqa: E402
 
 pytestmark = [

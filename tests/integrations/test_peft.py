@@ -8,7 +8,7 @@ transformers = pytest.importorskip("transformers", reason="needs transformers: p
 
 from lrfinder import LRFinder, RestoreError  # noqa: E402
 from lrfinder.integrations.transformers import find_lr  # noqa: E402
-from lrfinder.memory import Copies  # noqa: E402
+from lrfinder.snapshot.storage import Copies  # noqa: E402
 from tests.fingerprint import Fingerprint, bits, differences, process_state  # noqa: E402
 from tests.integrations.test_transformers import assert_same, bert, build, gpt2, outcome, pad, parts, rows  # noqa: E402
 

@@ -13,8 +13,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'lrfinder[transformers]'")
 
 from lrfinder import ArgumentError, NoSuggestionError, StopReason  # noqa: E402
-from lrfinder.contents import Contents  # noqa: E402
-from lrfinder.integrations.transformers import captured, find_lr, set_lr  # noqa: E402
+from lrfinder.integrations.transformers import captured, find_lr  # noqa: E402
+from lrfinder.integrations.transformers_lr import set_lr  # noqa: E402
+from lrfinder.snapshot.object_graph import ObjectGraph  # noqa: E402
 from tests.fingerprint import Fingerprint, differences, process_state  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning", "ignore::DeprecationWarning")
@@ -598,13 +599,13 @@ def test_data_without_a_length(tmp_path):
 
 def test_a_list_of_data_is_not_walked_through(tmp_path, monkeypatch):
     entered = []
-    enter = Contents._enter
+    enter = ObjectGraph._enter
 
     def spy(self, path, value):
         entered.append(value)
         return enter(self, path, value)
 
-    monkeypatch.setattr(Contents, "_enter", spy)
+    monkeypatch.setattr(ObjectGraph, "_enter", spy)
     trainer = build(tmp_path)
     find_lr(trainer, **SWEEP)
     assert any(value is trainer.model for value in entered)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lrfinder.schedulers import make_scheduler
+from lrfinder.optim.schedulers import make_scheduler
 from tests.benchmarks.tasks.task import Setup, Task
 
 __all__ = ["endless", "train"]

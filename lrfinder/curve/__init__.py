@@ -1,0 +1,40 @@
+"""Losses at learning rates become advice. NumPy and SciPy only: importing this package loads no torch."""
+
+from lrfinder.curve.arrays import Floats
+from lrfinder.curve.curve import Context, Curve
+from lrfinder.curve.ladder import MOST_PROBES, Refined, ShortTraining, probe_steps, refine
+from lrfinder.curve.rules import NOTHING_KNOWN, RULES, suggest
+from lrfinder.curve.scout import scout_grid, scouted_range
+from lrfinder.curve.smoothing import SMOOTHINGS, smooth
+from lrfinder.curve.spread import lr_spreads
+from lrfinder.curve.stop_rule import StopReason, StopRule
+from lrfinder.curve.suggestion import Suggestion
+from lrfinder.curve.sweep import MIN_POINTS, MODES, Sweep, grid
+from lrfinder.curve.warnings import curve_warnings
+
+__all__ = [
+    "MIN_POINTS",
+    "MODES",
+    "MOST_PROBES",
+    "NOTHING_KNOWN",
+    "RULES",
+    "SMOOTHINGS",
+    "Context",
+    "Curve",
+    "Floats",
+    "Refined",
+    "ShortTraining",
+    "StopReason",
+    "StopRule",
+    "Suggestion",
+    "Sweep",
+    "curve_warnings",
+    "grid",
+    "lr_spreads",
+    "probe_steps",
+    "refine",
+    "scout_grid",
+    "scouted_range",
+    "smooth",
+    "suggest",
+]

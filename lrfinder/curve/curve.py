@@ -1,0 +1,82 @@
+"""What a range test measured and what is known of the training, as frozen data."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from lrfinder.curve.arrays import Floats
+from lrfinder.curve.stop_rule import StopReason
+from lrfinder.errors import ArgumentError
+
+__all__ = ["Context", "Curve"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """The measured points of one sweep.
+
+    Args:
+        lrs: Learning rates, positive and strictly increasing, not necessarily evenly spaced, shape (T,).
+        losses: The loss at each rate, finite, shape (T,).
+        smoothed: The losses without their noise, shape (T,).
+        indices: The place of each point in the sweep's grid, shape (T,); steps that were skipped leave gaps.
+        stop_reason: Why the sweep ended, None where an exception cut it short.
+        stop_lr: The rate at which it was stopped: the first one that was not finite, or the last point's.
+    """
+
+    lrs: Floats
+    losses: Floats
+    smoothed: Floats
+    indices: npt.NDArray[np.intp]
+    stop_reason: StopReason | None
+    stop_lr: float | None = None
+
+    def __post_init__(self) -> None:
+        """Copy the arrays, check them and make them read-only.
+
+        Raises:
+            ArgumentError: If the arrays differ in length or hold values that no sweep gives.
+        """
+        for name in ("lrs", "losses", "smoothed"):
+            self._freeze(name, np.array(getattr(self, name), dtype=np.float64))
+        self._freeze("indices", np.array(self.indices, dtype=np.intp))
+        if (self.lrs <= 0).any() or (self.lrs[1:] <= self.lrs[:-1]).any():
+            raise ArgumentError(f"Curve(lrs=...) must be positive and strictly increasing, got lrs={self.lrs}.")
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.lrs)
+
+    def _freeze(self, name: str, array: npt.NDArray[np.generic]) -> None:
+        if array.ndim != 1 or array.shape != np.shape(self.lrs):
+            raise ArgumentError(
+                f"Curve({name}=...) must have the shape of lrs={np.shape(self.lrs)}, one axis, got shape {array.shape}."
+            )
+        if not np.isfinite(array).all():
+            raise ArgumentError(f"Curve({name}=...) must be finite, got {array}; a Sweep cuts what is not.")
+        array.flags.writeable = False
+        object.__setattr__(self, name, array)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Context:
+    """What is known of the training beside the curve.
+
+    Args:
+        optimizer: The optimizer's class name, `""` where unknown.
+        momentum: SGD's momentum, or Adam's first beta; 0 without.
+        nesterov: Whether the momentum is Nesterov's.
+        total_steps: How many steps the training will have, None where unknown.
+        schedule: The schedule that the rate is for, by its name in `lrfinder.SCHEDULES`.
+        val: Whether each loss was measured after its step, on held-out data.
+        batch_size: Samples in a batch, where known.
+    """
+
+    optimizer: str = ""
+    momentum: float = 0.0
+    nesterov: bool = False
+    total_steps: int | None = None
+    schedule: str = "one_cycle"
+    val: bool = False
+    batch_size: int | None = None

@@ -1,0 +1,165 @@
+"""The parts of a result as plain JSON, and back without loss."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lrfinder.curve import Context, Curve, StopReason, Suggestion
+from lrfinder.errors import ArgumentError
+
+__all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_fields", "read_json", "versions", "write_json"]
+
+SCHEMA = 1
+"""Version of the JSON that `RangeTestResult.save` writes."""
+
+
+def plain_curve(curve: Curve) -> dict[str, Any]:
+    """Return a curve as lists and numbers.
+
+    Args:
+        curve: What was measured.
+
+    Returns:
+        Its fields by name.
+    """
+    return {
+        "lrs": curve.lrs.tolist(),
+        "losses": curve.losses.tolist(),
+        "smoothed": curve.smoothed.tolist(),
+        "indices": curve.indices.tolist(),
+        "stop_reason": None if curve.stop_reason is None else curve.stop_reason.value,
+        "stop_lr": curve.stop_lr,
+    }
+
+
+def plain_suggestion(found: Suggestion) -> dict[str, Any]:
+    """Return a suggestion as a dictionary.
+
+    Args:
+        found: The suggestion.
+
+    Returns:
+        Its fields by name.
+    """
+    return {**asdict(found), "spread": None if found.spread is None else list(found.spread)}
+
+
+def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Write a dictionary to a file, as JSON that every reader accepts (no NaN).
+
+    Args:
+        path: The file; it is overwritten.
+        data: Plain numbers, strings, lists and dictionaries.
+    """
+    text = json.dumps(data, indent=1, allow_nan=False)  # before the file is opened: an error leaves it as it was
+    Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a file that holds JSON.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ArgumentError: It is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # no text, or no JSON
+        raise ArgumentError(f"RangeTestResult.load(path={str(path)!r}) must name a JSON file: {error}.") from error
+
+
+def read_fields(data: Any, call: str) -> tuple[dict[str, Any], dict[str, Suggestion]]:
+    """Read what `RangeTestResult.to_dict` returned.
+
+    Args:
+        data: The dictionary, as it came out of JSON.
+        call: Call and argument, for messages.
+
+    Returns:
+        The fields of the result, and its suggestions by rule.
+
+    Raises:
+        ArgumentError: It is something else, of another schema, or incomplete.
+    """
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or schema != SCHEMA:
+        raise ArgumentError(
+            f"{call} reads schema {SCHEMA}, got schema={schema!r}; "
+            "pass a file that RangeTestResult.save wrote, or update lrfinder."
+        )
+    try:
+        suggestions = {rule: _suggestion(found) for rule, found in data["suggestions"].items()}
+        return _fields(data, suggestions), suggestions
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"{call} must name a file that RangeTestResult.save wrote, got one that lacks something or was changed "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+
+def _fields(data: Mapping[str, Any], suggestions: Mapping[str, Suggestion]) -> dict[str, Any]:
+    return {
+        "curve": _curve(data),
+        "context": Context(**data["context"]),
+        "rule": data["rule"],
+        "group_ratios": tuple(data["group_ratios"]),
+        "steps": data["steps"],
+        "seconds": data["seconds"],
+        "warnings": tuple(data["warnings"]),
+        "spreads": {rule: (low, high) for rule, (low, high) in data["spreads"].items()},
+        "probes": tuple((lr, float("inf") if score is None else score) for lr, score in data["probes"]),
+        "refined": suggestions.get("refine"),
+        "meta": data["meta"],
+    }
+
+
+def _curve(data: Mapping[str, Any]) -> Curve:
+    reason = data["stop_reason"]
+    return Curve(
+        lrs=np.array(data["lrs"], dtype=float),
+        losses=np.array(data["losses"], dtype=float),
+        smoothed=np.array(data["smoothed"], dtype=float),
+        indices=np.array(data["indices"], dtype=int),
+        stop_reason=None if reason is None else StopReason(reason),
+        stop_lr=data["stop_lr"],
+    )
+
+
+def _suggestion(data: Mapping[str, Any]) -> Suggestion:
+    spread = data["spread"]
+    return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
+
+
+@cache  # looking through what is installed takes as long as several small training steps
+def _own_version() -> str:
+    try:
+        return version("lrfinder")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result depends on.
+
+    Returns:
+        By name; lrfinder's is "unknown" where its source is used without being installed.
+    """
+    return {
+        "lrfinder": _own_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,71 @@
+"""DistributedDataParallel: its buckets are state that training changes, and its forward pass may communicate."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = [
+    "Reducers",
+]
+
+
+class Reducers:
+    """Which reducers had never reduced a gradient when this was made, and the way back to such a state.
+
+    After its first backward pass DDP sorts its buckets anew, once and for all. Other buckets add gradients up in
+    another order, and so to other bits. A reducer that was unused is therefore built again. One that was in use keeps
+    its buckets; if an exception left it in the middle of a backward pass, it is told that this pass is over. Nothing
+    here communicates.
+
+    Args:
+        modules: Modules; those that are not `DistributedDataParallel` are passed over.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        """Look at the reducers."""
+        found = [module for module in modules if isinstance(module, DistributedDataParallel)]
+        self._unused = [ddp for ddp in found if not any(ddp.reducer.get_backward_stats())]
+        self._used = [ddp for ddp in found if any(ddp.reducer.get_backward_stats())]
+
+    def restore(self) -> None:
+        """Make the reducers what they were; the modules' own attributes have been put back before."""
+        for ddp in self._unused:
+            _build_again(ddp)
+        for ddp in self._used:
+            if _in_backward(ddp):
+                _end_backward(ddp)
+
+
+def _in_backward(ddp: Any) -> bool:
+    try:
+        ddp.reducer._check_reducer_finalized()
+    except RuntimeError:  # "Expected to have finished reduction in the prior iteration"
+        return True
+    return False
+
+
+def _end_backward(ddp: Any) -> None:
+    if hasattr(ddp.reducer, "_reset_state"):
+        ddp.reducer._reset_state()
+    else:
+        _build_again(ddp)
+
+
+def _build_again(ddp: Any) -> None:
+    """Do what `DistributedDataParallel.__setstate__` does, with the module's own process group and hooks."""
+    if hasattr(ddp.reducer, "_remove_autograd_hooks"):
+        ddp.reducer._remove_autograd_hooks()  # whoever still holds it: it must not reduce any more
+    others = {name: value for name, value in vars(ddp).items() if name not in {"reducer", "logger"}}
+    parameters, expect_sparse = ddp._build_params_for_reducer()
+    names = ddp._build_debug_param_to_name_mapping(parameters)
+    ddp._ddp_init_helper(parameters, expect_sparse, names, ddp.static_graph)
+    if ddp.static_graph:
+        ddp.reducer._set_static_graph()
+        ddp.logger._set_static_graph()
+    for hook, state in ddp._comm_hooks:
+        ddp.logger._set_comm_hook_name(hook.__qualname__)
+        dist._register_comm_hook(ddp.reducer, state, hook)  # type: ignore[attr-defined]  # DDP itself calls it there
+    vars(ddp).update(others)  # the lists of buffers were made anew, though equal

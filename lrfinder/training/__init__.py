@@ -1,0 +1,33 @@
+"""Batches in, one detached loss per optimizer step out."""
+
+from lrfinder.training.batches import Batches
+from lrfinder.training.held_out import Remaining, held_out_count, pass_length
+from lrfinder.training.loaders import check_loader, is_one_shot, is_ordered
+from lrfinder.training.loop import OnPoint, run_sweep
+from lrfinder.training.loss import BatchLoss, Validation
+from lrfinder.training.loss_queue import LossQueue
+from lrfinder.training.moving import move
+from lrfinder.training.optimizer_guard import forbid_other_optimizers
+from lrfinder.training.short_training import train_short
+from lrfinder.training.step import Step, TrainingStep, UserStep
+
+__all__ = [
+    "BatchLoss",
+    "Batches",
+    "LossQueue",
+    "OnPoint",
+    "Remaining",
+    "Step",
+    "TrainingStep",
+    "UserStep",
+    "Validation",
+    "check_loader",
+    "forbid_other_optimizers",
+    "held_out_count",
+    "is_one_shot",
+    "is_ordered",
+    "move",
+    "pass_length",
+    "run_sweep",
+    "train_short",
+]

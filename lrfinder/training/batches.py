@@ -1,0 +1,141 @@
+"""Endless batches from any iterable, through a clone of the user's loader, and their way to a device."""
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from lrfinder.errors import ArgumentError
+from lrfinder.snapshot import samplers
+from lrfinder.training.loaders import check_loader, clone, is_one_shot, shut_down
+from lrfinder.training.moving import batch_size
+
+__all__ = [
+    "Batches",
+    "batch_size",
+]
+
+_END = object()  # what a loader that has ended gives
+
+
+class Batches:
+    """An endless stream of batches: where the loader ends, it is started again with its sampler's next epoch.
+
+    Args:
+        loader: Any iterable of batches. An iterator is read once; what it gave can be replayed, not rewound.
+        remember: Keep what a one-shot iterator gives, so that `restart` can replay it.
+        name: The argument that this loader came in, for messages.
+
+    Example:
+        >>> batches = Batches([1, 2, 3])
+        >>> batches.take(2), batches.take(2)
+        ([1, 2], [3, 1])
+    """
+
+    def __init__(self, loader: Any, *, remember: bool = False, name: str = "loader") -> None:
+        """Look at the loader; nothing is read yet.
+
+        Raises:
+            ArgumentError: It is no iterable of batches.
+        """  # noqa: DOC502 - raised by check_loader
+        check_loader(loader, name)
+        self.one_shot = is_one_shot(loader)
+        self.consumed = 0
+        self.epochs = 0
+        self.batch_size: int | None = None
+        self._name = name
+        self.source = loader
+        self._loader = clone(loader)
+        self._iterator: Iterator[Any] | None = None
+        self._seen: list[Any] | None = [] if self.one_shot and remember else None
+        self._replay: deque[Any] = deque()
+
+    def take(self, count: int) -> list[Any] | None:
+        """Return the next `count` batches, or None once a one-shot iterator has no more.
+
+        Args:
+            count: How many batches one training step needs.
+
+        Returns:
+            A list of `count` batches, or None where fewer are left.
+        """
+        taken = []
+        for _ in range(count):
+            batch = self._replay.popleft() if self._replay else self._next()
+            if batch is _END:
+                return None
+            taken.append(batch)
+        return taken
+
+    def take_first(self, count: int) -> list[Any]:
+        """Return the first `count` batches, or all that there are in one pass.
+
+        Args:
+            count: How many are wanted.
+
+        Returns:
+            At least one batch.
+        """
+        try:
+            self._iterator = iter(self._loader)
+            taken = list(islice(self._iterator, count))
+        finally:
+            self.close()
+        self._require(len(taken) > 0)
+        return taken
+
+    def _require(self, some: bool) -> None:  # noqa: FBT001 - a condition, as for assert
+        if not some:
+            raise ArgumentError(
+                f"{self._name} must give at least one batch, got an empty {type(self._loader).__name__}; "
+                "check the data set's length, batch_size and drop_last."
+            )
+
+    def _next(self) -> Any:
+        if self._iterator is None:
+            self._iterator = iter(self._loader)
+        # No `except StopIteration`: what starting over raises would carry it as its context.
+        batch = next(self._iterator, _END)
+        if batch is _END:
+            self._require(self.consumed > 0)
+            if self.one_shot:
+                return _END
+            self._start_over()
+            batch = next(self._iterator, _END)
+            if batch is _END:
+                return _END
+        if self.consumed == 0:
+            self.batch_size = batch_size(batch)
+        self.consumed += 1
+        if self._seen is not None:
+            self._seen.append(batch)
+        return batch
+
+    def _start_over(self) -> None:
+        self.epochs += 1
+        if not getattr(self._loader, "persistent_workers", False):
+            self._shut_down()
+        for owner in [self._loader, *samplers(self._loader)]:
+            if callable(getattr(owner, "set_epoch", None)) and isinstance(getattr(owner, "epoch", None), int):
+                owner.set_epoch(owner.epoch + 1)
+                break
+        self._iterator = iter(self._loader)
+
+    def restart(self) -> None:
+        """Begin again with the first batch; a one-shot iterator's batches so far are replayed from memory."""
+        self.epochs = 0
+        if self.one_shot:
+            self._replay = deque(self._seen or ())
+            self._seen = None
+        else:
+            self.close()
+            self._loader = clone(self.source)
+
+    def close(self) -> None:
+        """Stop the workers that this stream has started."""
+        if not self.one_shot:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        iterator, self._iterator = self._iterator, None
+        shut_down(self._loader, iterator)

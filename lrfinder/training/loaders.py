@@ -1,0 +1,118 @@
+"""Check loaders, and iterate over them without disturbing the user's own workers."""
+
+import copy
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSampler
+
+from lrfinder.errors import ArgumentError
+from lrfinder.snapshot import samplers
+
+__all__ = ["check_loader", "clone", "is_one_shot", "is_ordered", "shut_down"]
+
+
+def check_loader(loader: Any, name: str = "loader") -> None:
+    """Insist on an iterable of batches.
+
+    Args:
+        loader: What was handed over as one.
+        name: The argument that it came in, for the message.
+
+    Raises:
+        ArgumentError: It cannot be iterated, or what it would give are rows, samples or keys, not batches.
+    """
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        remedy = "its items are samples; pass DataLoader(dataset, batch_size=...)"
+    elif isinstance(loader, (Tensor, np.ndarray)):
+        remedy = "its items are rows; pass DataLoader(TensorDataset(inputs, targets), batch_size=...)"
+    elif isinstance(loader, (Mapping, str, bytes, nn.Module)) or not (
+        isinstance(loader, Iterable) or hasattr(loader, "__getitem__")
+    ):
+        remedy = "pass a DataLoader, a list of batches, or a generator"
+    else:
+        return
+    raise ArgumentError(f"{name} must be an iterable of batches, got {type(loader).__name__}: {remedy}.")
+
+
+def is_one_shot(loader: Any) -> bool:
+    """Tell whether `loader` is an iterator, which gives its batches once and cannot be started again.
+
+    Args:
+        loader: What the user trains on.
+
+    Returns:
+        True for generators and other iterators, False for loaders, lists and other re-iterable objects.
+
+    Example:
+        >>> is_one_shot([1, 2]), is_one_shot(iter([1, 2]))
+        (False, True)
+    """
+    return hasattr(loader, "__next__")
+
+
+def is_ordered(loader: Any) -> bool:
+    """Tell whether `loader` is known to give the same batches in the same order each time.
+
+    Args:
+        loader: What the user trains on.
+
+    Returns:
+        True for lists, tuples and a `DataLoader` that does not shuffle; False where it shuffles or cannot be known.
+
+    Example:
+        >>> is_ordered(DataLoader(range(4))), is_ordered(DataLoader(range(4), shuffle=True))
+        (True, False)
+    """
+    if isinstance(loader, DataLoader):
+        return any(
+            isinstance(sampler, SequentialSampler) or getattr(sampler, "shuffle", True) is False
+            for sampler in samplers(loader)
+        )
+    return isinstance(loader, (list, tuple))
+
+
+def clone(loader: Any) -> Any:
+    """Return what to iterate in place of a loader, so that the user's own workers and live iterators are left alone.
+
+    Args:
+        loader: A loader, or a wrapper that holds one in an attribute.
+
+    Returns:
+        A shallow copy without a live iterator; the same object where there is none to protect.
+    """
+    if issubclass(type(loader), DataLoader):  # Accelerate's wrapper says that it is one, but holds one
+        twin = copy.copy(loader)
+        # With persistent workers iter() would return, and reset, the user's live iterator.
+        twin._iterator = None
+        return twin
+    inner = {name: value for name, value in getattr(loader, "__dict__", {}).items() if _has_live_workers(value)}
+    if not inner:
+        return loader
+    twin = copy.copy(loader)
+    twin.__dict__.update({name: clone(value) for name, value in inner.items()})
+    return twin
+
+
+def shut_down(twin: Any, iterator: Any) -> None:
+    """Stop the workers that iterating a clone has started; the garbage collector might leave them running.
+
+    Args:
+        twin: What `clone` returned.
+        iterator: What iterating it gave, None where it wasn't.
+    """
+    if isinstance(iterator, Generator):
+        iterator.close()
+    iterators = [iterator]
+    for loader in [twin, *getattr(twin, "__dict__", {}).values()]:
+        if isinstance(loader, DataLoader) and loader.persistent_workers:
+            iterators.append(loader._iterator)
+            loader._iterator = None
+    for each in iterators:
+        getattr(each, "_shutdown_workers", lambda: None)()
+
+
+def _has_live_workers(value: Any) -> bool:
+    return isinstance(value, DataLoader) and value.persistent_workers

@@ -1,0 +1,218 @@
+"""One optimizer step on one batch -> the loss, still on its device."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from numbers import Real
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lrfinder.distributed import Ranks
+from lrfinder.errors import ArgumentError
+from lrfinder.optim import needs_closure
+from lrfinder.training.loss import BatchLoss, scalar_loss
+from lrfinder.training.moving import move
+
+__all__ = ["BatchLoss", "Step", "TrainingStep", "UserStep", "needs_closure"]
+
+
+class Step(Protocol):
+    """Everything that trains does so through such a callable."""
+
+    accumulation_steps: int
+    skipped: bool
+
+    def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
+        """Take one optimizer step on these micro-batches and return their mean loss, detached."""
+
+
+def _has_plain_zero_grad(optimizer: Any) -> bool:
+    own = "zero_grad" in getattr(optimizer, "__dict__", {})
+    return not own and getattr(type(optimizer), "zero_grad", None) is Optimizer.zero_grad
+
+
+class TrainingStep:
+    """Forward, backward, clipping and the optimizer's step over one or several micro-batches.
+
+    Args:
+        batch_loss: How a batch becomes a loss.
+        optimizer: The optimizer whose rate is swept.
+        grad_scaler: A `GradScaler`, used as torch's examples do.
+        accumulation_steps: Micro-batches a step; the loss is their mean, and so is the gradient.
+        max_grad_norm: Clip the gradients' norm to this, once a step and after unscaling.
+        backward: Called with each micro-batch's loss in place of `loss.backward()`. It divides by
+            `accumulation_steps` itself; with a `grad_scaler` it receives the scaled loss.
+        ranks: Those that take the same step: no one begins a backward pass before all have a loss.
+
+    Attributes:
+        skipped: Whether the scaler kept the last call from stepping.
+        accumulation_steps: As given.
+    """
+
+    def __init__(
+        self,
+        batch_loss: BatchLoss,
+        optimizer: Optimizer,
+        *,
+        grad_scaler: torch.amp.GradScaler | None = None,
+        accumulation_steps: int = 1,
+        max_grad_norm: float | None = None,
+        backward: Callable[[Tensor], Any] | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        """Keep the parts; nothing is run."""
+        self.skipped = False
+        self.accumulation_steps = accumulation_steps
+        self._ranks = ranks
+        self._batch_loss = batch_loss
+        self._move = partial(move, device=batch_loss.device)
+        self._optimizer = optimizer
+        self._scaler = grad_scaler
+        self._max_grad_norm = max_grad_norm
+        self._backward = backward
+        # Held from the start: after a fault in the middle of a step FSDP2 would enumerate other parameters.
+        self._parameters = [p for p in batch_loss.model.parameters() if p.requires_grad]
+        self._closure = needs_closure(optimizer)
+        self._plain_zero_grad = _has_plain_zero_grad(optimizer)
+        self._clip_grad_norm: Callable[..., Any] = nn.utils.clip_grad_norm_
+
+    def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
+        """Take one optimizer step.
+
+        Args:
+            micro_batches: As many batches as `accumulation_steps` says.
+
+        Returns:
+            The mean loss before the step, detached; under a closure optimizer its first closure call's.
+        """
+        batches = list(map(self._move, micro_batches))
+        if self._closure:
+            return self._step_with_closure(batches)
+        self._zero_grad()
+        loss = self._accumulate(batches)
+        self._update()
+        return loss
+
+    def _zero_grad(self) -> None:
+        if not self._plain_zero_grad:
+            self._optimizer.zero_grad()
+            return
+        # The same as torch's method, without the range that it opens for the profiler.
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def _accumulate(self, batches: Sequence[Any]) -> Tensor:
+        count = len(batches)
+        if count == 1:
+            return self._forward_backward(batches[0], 1, last=True)
+        total = self._forward_backward(batches[0], count, last=False)
+        for index in range(1, count):
+            total = total + self._forward_backward(batches[index], count, last=index == count - 1)
+        return total
+
+    def _forward_backward(self, batch: Any, count: int, *, last: bool) -> Tensor:  # noqa: ARG002 - for integrations
+        # Before the last micro-batch a framework may keep the gradients to its rank.
+        loss = self._batch_loss(batch)
+        if not loss.requires_grad:
+            raise ArgumentError(
+                "The loss must depend on trainable parameters, got a loss without a gradient; "
+                "it was detached, computed under torch.no_grad(), or turned into a number on the way."
+            )
+        share = loss.detach()
+        if count > 1:
+            share = share / count
+        elif loss.is_leaf or loss._is_view():
+            share = share.clone()  # of a parameter, say, which the step will change
+        if self._ranks is not None:
+            self._ranks.before_backward()
+        if count > 1 and self._backward is None:
+            loss = loss / count
+        if self._scaler is not None:
+            loss = self._scaler.scale(loss)
+        if self._backward is None:
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        else:
+            self._backward(loss)
+        if self._ranks is not None:
+            self._ranks.after_backward()
+        return share
+
+    def _update(self) -> None:
+        """Clip and step; where a framework has its own way, its integration has it here."""
+        if self._scaler is None:
+            if self._max_grad_norm is not None:
+                self._clip(self._max_grad_norm)
+            self._optimizer.step()
+        else:
+            self._step_scaled(self._scaler)
+
+    def _clip(self, max_norm: float) -> None:
+        if any(p.grad is not None and p.grad.is_sparse for p in self._parameters):
+            raise ArgumentError(
+                f"LRFinder(max_grad_norm={max_norm}) cannot clip sparse gradients, which torch has no norm "
+                "for; use Embedding(sparse=False), or leave max_grad_norm out."
+            )
+        self._clip_grad_norm(self._parameters, max_norm)
+
+    def _step_scaled(self, scaler: torch.amp.GradScaler) -> None:
+        if self._max_grad_norm is not None:
+            scaler.unscale_(self._optimizer)
+            self._clip(self._max_grad_norm)
+        # Reads the scale from the device, as the scaler itself reads whether a gradient overflowed.
+        before = scaler.get_scale()
+        scaler.step(self._optimizer)
+        scaler.update()
+        self.skipped = scaler.get_scale() < before
+        if self._ranks is not None:
+            self.skipped = self._ranks.any_skipped(self.skipped)
+
+    def _step_with_closure(self, batches: Sequence[Any]) -> Tensor:
+        first: list[Tensor] = []
+
+        def closure() -> Tensor:
+            self._zero_grad()
+            loss = self._accumulate(batches)
+            if self._max_grad_norm is not None:
+                self._clip(self._max_grad_norm)
+            first.append(loss)
+            return loss
+
+        self._optimizer.step(closure)  # type: ignore[arg-type]  # typed for float closures, used with tensors
+        return first[0]
+
+
+class UserStep:
+    """The user's own forward, backward and optimizer step.
+
+    Args:
+        step: `step(batch) -> loss`; the loss may be detached, or a number.
+        device: Where the batch is moved for it.
+
+    Attributes:
+        skipped: Always False: what the user's own scaler does is not seen.
+        accumulation_steps: Always 1: it is the user's own business.
+    """
+
+    def __init__(self, step: Callable[[Any], Any], device: torch.device) -> None:
+        """Keep the callable; nothing is run."""
+        self.skipped = False
+        self.accumulation_steps = 1
+        self._step = step
+        self._device = device
+
+    def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
+        """Let the user's step train on one batch.
+
+        Args:
+            micro_batches: One batch.
+
+        Returns:
+            The loss that it returned, detached.
+        """
+        loss = self._step(move(micro_batches[0], self._device))
+        if not isinstance(loss, bool) and isinstance(loss, Real):
+            return torch.tensor(float(loss), dtype=torch.float64)
+        return scalar_loss(loss, "step(batch)").detach()

@@ -1,0 +1,40 @@
+"""What can be seen of `Ranks` from one process; `tests/distributed` has the rest."""
+
+import subprocess
+import sys
+
+import pytest
+import torch.distributed as dist
+
+from lrfinder.distributed import ranks
+from lrfinder.distributed.ranks import rank_group
+
+
+def test_without_a_group_there_is_nobody_to_agree_with():
+    with rank_group() as ranks:
+        assert ranks is None
+
+
+def test_alone_in_a_group_either(group_of_one):
+    with rank_group() as ranks:
+        assert ranks is None
+    assert dist.is_initialized()
+
+
+def test_the_users_exception_passes_through():
+    error = KeyError("mine")
+    with pytest.raises(KeyError) as caught, rank_group():
+        raise error
+    assert caught.value is error
+
+
+def test_importing_does_not_load_what_only_distributed_training_needs():
+    heavy = ["torch.distributed.fsdp", "torch.distributed.tensor", "torch.distributed.algorithms.ddp_comm_hooks"]
+    code = f"import torch, sys; bare = set(sys.modules); import lrfinder; print({heavy} & (set(sys.modules) - bare))"
+    code = code.replace(str(heavy), str(set(heavy)))
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert printed.stdout.strip() == "set()"
+
+
+def test_the_control_group_waits_as_long_as_the_default_group(group_of_one):
+    assert ranks._timeout().total_seconds() == 17

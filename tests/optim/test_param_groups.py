@@ -1,0 +1,243 @@
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lrfinder.errors import ArgumentError
+from lrfinder.optim.param_groups import RateWriter, group_lrs, ratios, reference_index, separate_lrs, set_group_lrs
+
+
+def parameters(*sizes, device=None):
+    return [nn.Parameter(torch.ones(size, device=device)) for size in sizes]
+
+
+def sgd(*sizes_and_lrs, **kwargs):
+    groups = [{"params": parameters(size), "lr": lr} for size, lr in sizes_and_lrs]
+    return torch.optim.SGD(groups, lr=1.0, **kwargs)
+
+
+class Wrapper:
+    """What Accelerate's wrapper offers: the groups and the state of the optimizer in `.optimizer`."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    @property
+    def param_groups(self):
+        return self.optimizer.param_groups
+
+    @property
+    def state(self):
+        return self.optimizer.state
+
+
+def test_the_reference_is_the_group_with_the_most_elements_not_the_most_parameters():
+    groups = [{"params": parameters(2, 2, 2, 2)}, {"params": parameters(9)}, {"params": parameters(8)}]
+    assert reference_index(torch.optim.SGD(groups, lr=0.1)) == 1
+
+
+def test_the_first_of_equally_large_groups_is_the_reference():
+    assert reference_index(sgd((3, 0.1), (5, 0.2), (5, 0.3))) == 1
+
+
+def test_ratios_come_from_the_rates():
+    assert ratios(sgd((3, 0.1), (5, 0.2), (1, 0.05))) == pytest.approx([0.5, 1.0, 0.25])
+
+
+def test_ratios_come_from_initial_lr_where_a_scheduler_left_one():
+    optimizer = sgd((3, 0.1), (5, 0.2))
+    torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda k: 1.0, lambda k: 0.01])
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.002)
+    assert ratios(optimizer) == pytest.approx([0.5, 1.0])
+
+
+def test_a_warmup_from_zero_keeps_the_ratios():
+    optimizer = sgd((3, 0.1), (5, 0.2))
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: k / 10)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.0]
+    assert ratios(optimizer) == pytest.approx([0.5, 1.0])
+
+
+def test_a_reference_rate_of_zero_passes_to_the_largest_group_with_a_rate():
+    optimizer = sgd((9, 0.0), (2, 0.1), (4, 0.4))
+    assert reference_index(optimizer) == 2
+    assert ratios(optimizer) == pytest.approx([0.0, 0.25, 1.0])
+
+
+def test_all_rates_zero_are_all_equal():
+    optimizer = sgd((9, 0.0), (2, 0.0))
+    assert reference_index(optimizer) == 0
+    assert ratios(optimizer) == [1.0, 1.0]
+
+
+def test_tensor_rates_are_read():
+    optimizer = torch.optim.Adam(
+        [{"params": parameters(9), "lr": torch.tensor(0.5)}, {"params": parameters(2), "lr": torch.tensor(0.25)}]
+    )
+    assert ratios(optimizer) == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("lr", [math.nan, math.inf, -0.1])
+def test_a_base_rate_that_is_no_rate_is_refused(lr):
+    optimizer = sgd((9, 0.1), (2, 0.1))
+    optimizer.param_groups[1]["lr"] = lr
+    with pytest.raises(ArgumentError, match=rf"param_groups\[1\] must have a finite, non-negative .* got lr={lr}; set"):
+        ratios(optimizer)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    lrs=st.lists(st.floats(1e-8, 1e3), min_size=1, max_size=6),
+    sizes=st.lists(st.integers(1, 20), min_size=6, max_size=6),
+    lr=st.floats(1e-8, 1e3),
+)
+def test_the_reference_gets_the_rate_and_every_pair_of_groups_keeps_its_quotient(lrs, sizes, lr):
+    optimizer = sgd(*zip(sizes, lrs, strict=False))
+    new = group_lrs(optimizer, lr)
+    assert new[reference_index(optimizer)] == pytest.approx(lr)
+    for old_a, new_a in zip(lrs, new, strict=True):
+        for old_b, new_b in zip(lrs, new, strict=True):
+            assert new_a * old_b == pytest.approx(new_b * old_a, rel=1e-9)
+
+
+def test_group_lrs_takes_ratios_as_well():
+    assert group_lrs([1.0, 0.5], 0.2) == [0.2, 0.1]
+
+
+def test_floats_are_replaced_and_nothing_else_changes():
+    optimizer = sgd((3, 0.1), (5, 0.2), momentum=0.9)
+    before = [dict(group) for group in optimizer.param_groups]
+    set_group_lrs(optimizer, [0.3, 0.4])
+    for group, old, lr in zip(optimizer.param_groups, before, [0.3, 0.4], strict=True):
+        assert group == {**old, "lr": lr}
+    assert optimizer.defaults["lr"] == 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_tensor_is_filled_in_place(dtype, shape, device):
+    lr = torch.full(shape, 0.1, dtype=dtype, device=device)
+    optimizer = torch.optim.Adam([{"params": parameters(3, device=device), "lr": lr}])
+    set_group_lrs(optimizer, [0.3])
+    assert optimizer.param_groups[0]["lr"] is lr
+    assert (lr.dtype, lr.shape, lr.device.type) == (dtype, shape, device.type)
+    assert lr.item() == pytest.approx(0.3)
+
+
+def test_a_tensor_rate_that_requires_grad_can_be_written():
+    lr = torch.tensor(0.1, requires_grad=True)
+    optimizer = torch.optim.SGD(parameters(3), lr=0.1)
+    optimizer.param_groups[0]["lr"] = lr
+    set_group_lrs(optimizer, [0.3])
+    assert lr.item() == pytest.approx(0.3)
+    assert lr.requires_grad
+
+
+def shared_rate_optimizer():
+    lr = torch.tensor(0.1)
+    return torch.optim.Adam([{"params": parameters(3)}, {"params": parameters(5)}], lr=lr), lr
+
+
+def test_groups_that_share_a_tensor_get_one_each_when_their_rates_differ():
+    optimizer, lr = shared_rate_optimizer()
+    assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"] is optimizer.defaults["lr"] is lr
+    set_group_lrs(optimizer, [0.3, 0.4])
+    assert [group["lr"].item() for group in optimizer.param_groups] == pytest.approx([0.3, 0.4])
+    assert lr.item() == pytest.approx(0.1)
+
+
+def test_putting_the_shared_tensor_back_undoes_the_separation():
+    optimizer, lr = shared_rate_optimizer()
+    before = [dict(group) for group in optimizer.param_groups]
+    separate_lrs(optimizer)
+    assert optimizer.param_groups[0]["lr"] is not optimizer.param_groups[1]["lr"]
+    for group, entries in zip(optimizer.param_groups, before, strict=True):
+        group.update(entries)
+    assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"] is lr
+
+
+def test_groups_that_share_a_tensor_go_on_sharing_it_when_their_rates_are_equal():
+    optimizer, lr = shared_rate_optimizer()
+    set_group_lrs(optimizer, [0.3, 0.3])
+    assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"] is lr
+    assert lr.item() == pytest.approx(0.3)
+
+
+def test_writing_reads_nothing_from_tensors():
+    """A meta tensor has no value: any read of it raises."""
+    lr = torch.tensor(0.1, device="meta")
+    optimizer = torch.optim.SGD([{"params": parameters(3)}, {"params": parameters(3)}], lr=0.1)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    set_group_lrs(optimizer, [0.3, 0.4])
+    assert [group["lr"].device.type for group in optimizer.param_groups] == ["meta", "meta"]
+
+
+@pytest.mark.parametrize("lrs", [[], [0.1], [0.1, 0.2, 0.3]])
+def test_the_wrong_number_of_rates_is_refused_and_changes_nothing(lrs):
+    optimizer = sgd((3, 0.1), (5, 0.2))
+    with pytest.raises(ArgumentError, match=rf"lrs=.* one rate per .* group, 2 here, got {len(lrs)}; `group_lrs"):
+        set_group_lrs(optimizer, lrs)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
+
+
+def test_the_writer_keeps_the_ratios_that_it_found():
+    optimizer = sgd((3, 0.1), (5, 0.2))
+    writer = RateWriter(optimizer)
+    for lr in (1e-6, 1.0, 0.0, 0.5):
+        writer.write(lr)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([lr / 2, lr])
+
+
+def test_wrappers_work():
+    inner = sgd((3, 0.1), (5, 0.2))
+    RateWriter(Wrapper(inner)).write(1.0)
+    assert [group["lr"] for group in inner.param_groups] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("tensor", [False, True])
+@pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, Wrapper], ids=["plain", "wrapped"])
+def test_asgd_steps_at_the_rate_just_written(foreach, tensor, wrap):
+    [parameter] = parameters(4)
+    lr = torch.tensor(0.1) if tensor else 0.1
+    optimizer = torch.optim.ASGD([parameter], lr=lr, lambd=0.0, foreach=foreach)
+    writer = RateWriter(wrap(optimizer))
+    for lr in (0.5, 0.001, 0.25):
+        parameter.grad = torch.tensor([1.0, -2.0, 3.0, 0.5])
+        before = parameter.detach().clone()
+        writer.write(lr)
+        optimizer.step()
+        torch.testing.assert_close(parameter.detach(), before - lr * parameter.grad)
+
+
+def test_writing_inserts_no_state_for_asgd():
+    optimizer = torch.optim.ASGD(parameters(4), lr=0.1)
+    RateWriter(optimizer).write(0.2)
+    assert len(optimizer.state) == 0
+
+
+def test_two_hundred_groups_cost_no_torch_operation():
+    optimizer = sgd(*[(1, 0.1 * (index + 1)) for index in range(200)])
+    writer = RateWriter(optimizer)
+
+    class Refuse(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            raise AssertionError(f"{func} was called")
+
+    with Refuse():
+        writer.write(0.7)
+    lrs = [group["lr"] for group in optimizer.param_groups]
+    assert lrs == pytest.approx([0.7 * (index + 1) for index in range(200)])
+
+
+def test_copies_of_an_optimizer_are_independent():
+    optimizer, lr = shared_rate_optimizer()
+    twin = copy.deepcopy(optimizer)
+    set_group_lrs(twin, [0.3, 0.4])
+    assert optimizer.param_groups[0]["lr"] is lr
+    assert lr.item() == pytest.approx(0.1)

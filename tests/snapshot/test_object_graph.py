@@ -1,0 +1,201 @@
+"""The walk through nested state: what it enters, what it puts back, and what it leaves alone."""
+
+from collections import Counter, OrderedDict, UserDict, defaultdict, deque
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from lrfinder.snapshot.error_collector import ErrorCollector
+from lrfinder.snapshot.object_graph import ObjectGraph
+
+
+def keep(**roots):
+    contents = ObjectGraph()
+    for name, root in roots.items():
+        contents.add(name, root)
+    return contents
+
+
+def restore(contents):
+    failures = ErrorCollector()
+    contents.restore(failures)
+    assert failures == []
+
+
+def test_order_members_and_values_of_dicts():
+    first, second = object(), object()
+    table = {"a": first, "b": second, "c": 1}
+    contents = keep(table=table)
+    for spoil in (
+        lambda: table.update(a=table.pop("a")),
+        lambda: table.update(d=2),
+        lambda: table.pop("b"),
+        table.clear,
+        lambda: table.update(c=1.0),
+    ):
+        spoil()
+        restore(contents)
+        assert list(table.items()) == [("a", first), ("b", second), ("c", 1)]
+        assert type(table["c"]) is int
+
+
+class Guarded(OrderedDict):
+    """A dict that allows no assignment and no deletion, as the outputs of Hugging Face models."""
+
+    def __setitem__(self, key, value):
+        raise AssertionError
+
+    def __delitem__(self, key):
+        raise AssertionError
+
+    def clear(self):
+        raise AssertionError
+
+
+def test_kinds_of_dicts():
+    guarded = Guarded()
+    OrderedDict.__setitem__(guarded, "a", 1)
+    ordered, default, counter = OrderedDict(a=1, b=2), defaultdict(list, a=[1]), Counter("aab")
+    contents = keep(all=[guarded, ordered, default, counter])
+    OrderedDict.__setitem__(guarded, "b", 2)
+    ordered.move_to_end("a")
+    default["new"].append(1)
+    default["a"].append(2)
+    counter["a"] += 1
+    restore(contents)
+    assert list(guarded.items()) == [("a", 1)]
+    assert list(ordered) == ["a", "b"]
+    assert list(reversed(ordered)) == ["b", "a"]
+    assert default == {"a": [1]}
+    assert counter == Counter("aab")
+
+
+def test_an_unchanged_dict_is_not_written_to():
+    class Watched(dict):
+        pass
+
+    table = Watched(a=[1])
+    inner = table["a"]
+    contents = keep(table=table)
+    inner.append(2)
+    restore(contents)
+    assert table["a"] is inner
+    assert inner == [1]
+
+
+def test_rows_and_sets():
+    class Pair(NamedTuple):
+        left: list
+        right: int
+
+    pair, ring, members = Pair([1], 2), deque([1, 2], maxlen=2), {1, 2}
+    rows = [pair, ring, members]
+    contents = keep(rows=rows)
+    pair.left.append(2)
+    ring.append(3)
+    members.add(4)
+    rows.reverse()
+    restore(contents)
+    assert rows[0] is pair
+    assert rows[1] is ring
+    assert rows[2] is members
+    assert (pair.left, list(ring), ring.maxlen, members) == ([1], [1, 2], 2, {1, 2})
+
+
+def test_arrays():
+    base = np.array([[1.0, np.nan], [-0.0, 4.0]])
+    arrays = {"plain": base.copy(), "column": base[:, 1], "objects": np.array([1, "a"], dtype=object)}
+    fixed, raw = np.ones(3), bytearray(b"abc")
+    fixed.flags.writeable = False
+    before = {name: array.tobytes() for name, array in arrays.items()}
+    contents = keep(arrays=arrays, fixed=[fixed], raw=[raw])
+    for array in arrays.values():
+        array[:] = 7
+    raw += b"d"
+    restore(contents)
+    assert {name: array.tobytes() for name, array in arrays.items()} == before
+    assert raw == b"abc"
+
+
+def test_names():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2, affine=False))
+    model[1].extra = [torch.ones(1)]
+    optimizer = torch.optim.Adam([model[0].weight])
+    optimizer.state[model[0].weight] = {"moments": [torch.ones(1)]}
+    names = [name for name, _ in keep(Net=model, Adam=optimizer).tensors]
+    assert names == [
+        "Net.0.weight", "Net.1.running_mean", "Net.1.running_var", "Net.1.num_batches_tracked", "Net.1.extra[0]",
+        "Adam.state[Net.0.weight].moments[0]",
+    ]  # fmt: skip
+
+
+def test_other_objects_are_kept_by_reference_only():
+    class Other:
+        def __init__(self):
+            self.value = [1]
+
+    other, table = Other(), UserDict(a=1)
+    holder = {"other": other, "table": table}
+    contents = keep(holder=holder)
+    other.value.append(2)
+    holder["other"] = None
+    restore(contents)
+    assert holder["other"] is other
+    assert other.value == [1, 2]
+
+
+def test_attributes_and_hooks_of_tensors():
+    parameter, hooked = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    hooked.register_hook(lambda grad: 2 * grad)
+    hooked.tags = ["a"]
+    contents = keep(tensors=[parameter, hooked])
+    for tensor in (parameter, hooked):
+        tensor.register_hook(lambda grad: 10 * grad)
+        tensor.register_post_accumulate_grad_hook(lambda tensor: tensor.grad.zero_())
+        tensor.extra = 1
+        tensor._dynamo_mark = True
+    hooked.tags.append("b")
+    restore(contents)
+    assert vars(parameter) == {"_dynamo_mark": True}
+    assert vars(hooked) == {"tags": ["a"], "_dynamo_mark": True}
+    (parameter.sum() + hooked.sum()).backward()
+    assert parameter.grad.tolist() == [1, 1]
+    assert hooked.grad.tolist() == [2, 2]
+
+
+def test_each_object_is_met_once():
+    shared = torch.ones(2)
+    model = nn.Linear(1, 1)
+    model.loop = [shared, {"again": shared, "model": model}]
+    contents = keep(model=model, twice=[model, shared])
+    assert sum(tensor is shared for _, tensor in contents.tensors) == 1
+    assert contents.modules == [model]
+
+
+def test_a_failure_is_named():
+    model = nn.Linear(1, 1)
+    model.array = np.ones(3)
+    contents, failures = keep(Linear=model), ErrorCollector()
+    model.array[:] = 2
+    model.array.flags.writeable = False
+    model.n = 1
+    contents.restore(failures)
+    assert [(name, type(error)) for name, error in failures] == [("Linear.array", ValueError)]
+    assert not hasattr(model, "n")
+
+
+def test_empty_dicts_are_emptied_again_but_for_those_to_leave():
+    model = nn.Linear(1, 1)
+    model.history, model.data = {}, {}
+    contents = ObjectGraph(leave=[model.data])
+    contents.add("Linear", model)
+    hooks = model._forward_hooks
+    model.register_forward_hook(print)
+    model.history["loss"] = model.data["rows"] = 1
+
+    contents.restore(ErrorCollector())
+
+    assert model._forward_hooks is hooks
+    assert (dict(hooks), model.history, model.data) == ({}, {}, {"rows": 1})
