@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrfinder.curve import RULES, SMOOTHINGS, Context, Curve, StopReason, Suggestion, Sweep, smooth
 from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSuggestionError, RankError, RestoreError
+from lrfinder.version import __version__
 
 if TYPE_CHECKING:
     from lrfinder.display import plot_schedule
@@ -35,6 +36,7 @@ __all__ = [
     "StopReason",
     "Suggestion",
     "Sweep",
+    "__version__",
     "make_scheduler",
     "plot_schedule",
     "preserved",

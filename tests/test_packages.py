@@ -13,7 +13,8 @@ import lrfinder
 
 ROOT = Path(lrfinder.__file__).parent
 BELOW = {"curve", "optim", "snapshot", "distributed", "training", "display"}
-MAY_IMPORT = {  # beside `errors`, which everything may import
+FOR_ALL = {"lrfinder.errors", "lrfinder.version"}
+MAY_IMPORT = {  # in addition to FOR_ALL
     "curve": set(),
     "optim": set(),
     "snapshot": set(),
@@ -47,7 +48,7 @@ def imports_of(source):
 def problems(module, source):
     here = package_of(module)
     for target, names in imports_of(source):
-        if target.split(".")[0] != "lrfinder" or target == "lrfinder.errors":
+        if target.split(".")[0] != "lrfinder" or target in FOR_ALL:
             continue
         there = package_of(target)
         if there == here:

@@ -20,7 +20,7 @@ def test_the_public_names():
     assert sorted(lrfinder.__all__) == sorted([
         "RULES", "SCHEDULES", "SMOOTHINGS", "ArgumentError", "Context", "Curve", "LRFinder", "LRFinderError",
         "LRFinderWarning", "NoSuggestionError", "RangeTestResult", "RankError", "RestoreError", "Snapshot",
-        "StopReason", "Suggestion", "Sweep", "make_scheduler", "plot_schedule", "preserved", "smooth",
+        "StopReason", "Suggestion", "Sweep", "__version__", "make_scheduler", "plot_schedule", "preserved", "smooth",
     ])  # fmt: skip
     assert all(getattr(lrfinder, name) is not None for name in lrfinder.__all__)
     assert set(lrfinder.__all__) <= set(dir(lrfinder))

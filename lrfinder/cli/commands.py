@@ -10,12 +10,12 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.cli.console import note, say, short_warnings, stdout_to_stderr, their_traceback
 from lrfinder.errors import ArgumentError, NoSuggestionError, RankError
+from lrfinder.version import __version__
 
 if TYPE_CHECKING:  # this loads torch
     from lrfinder.result import RangeTestResult
@@ -108,7 +108,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"lrfinder {version('lrfinder')}")
+    parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_add_demo, _add_run, _add_show, _add_plot):
         add(commands)

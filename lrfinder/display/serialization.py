@@ -4,8 +4,6 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 
 from lrfinder.curve import Context, Curve, StopReason, Suggestion
 from lrfinder.errors import ArgumentError
+from lrfinder.version import __version__
 
 __all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_fields", "read_json", "versions", "write_json"]
 
@@ -143,22 +142,14 @@ def _suggestion(data: Mapping[str, Any]) -> Suggestion:
     return Suggestion(**{**data, "spread": None if spread is None else (spread[0], spread[1])})
 
 
-@cache  # looking through what is installed takes as long as several small training steps
-def _own_version() -> str:
-    try:
-        return version("lrfinder")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def versions() -> dict[str, str]:
     """Return the versions of what a result depends on.
 
     Returns:
-        By name; lrfinder's is "unknown" where its source is used without being installed.
+        The version by the name of the package.
     """
     return {
-        "lrfinder": _own_version(),
+        "lrfinder": __version__,
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),

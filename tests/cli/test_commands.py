@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import lrfinder
 from lrfinder import RULES, SCHEDULES, SMOOTHINGS, ArgumentError, LRFinder, RangeTestResult, make_scheduler
 from lrfinder.cli import commands as cli
 from lrfinder.cli.commands import main
@@ -423,7 +424,29 @@ def test_help_and_version(capsys):
     assert main(["--help"]) == 0
     assert "lrfinder run train.py:build" in capsys.readouterr().out
     assert main(["--version"]) == 0
-    assert re.fullmatch(r"lrfinder \d+\.\d+\S*\n", capsys.readouterr().out)
+    assert capsys.readouterr().out == f"lrfinder {lrfinder.__version__}\n"
+    assert re.fullmatch(r"\d+\.\d+\S*", lrfinder.__version__)
+
+
+def test_a_checkout_that_is_not_installed_runs_and_knows_its_version():
+    not_installed = """
+import importlib.metadata, runpy, sys
+def version(name):
+    raise importlib.metadata.PackageNotFoundError(name)
+importlib.metadata.version = importlib.metadata.distribution = version
+sys.argv = ["lrfinder", "--version"]
+runpy.run_module("lrfinder", run_name="__main__")
+"""
+    root = Path(lrfinder.__file__).parents[1]
+    ended = subprocess.run([sys.executable, "-c", not_installed], cwd=root, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, f"lrfinder {lrfinder.__version__}\n"), ended.stderr
+
+
+def test_the_version_of_the_distribution_is_read_from_the_package():
+    root = Path(lrfinder.__file__).parents[1]
+    project = (root / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'dynamic = ["version"]' in project
+    assert 'version = { attr = "lrfinder.version.__version__" }' in project
 
 
 def test_ctrl_c(project):
