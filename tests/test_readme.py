@@ -1,6 +1,6 @@
-"""The README's Python runs: every block, in order, with names that a reader would have.
+"""The Python of the READMEs runs: every block, in order, with the names that a reader would have.
 
-A block is left out only under a comment `<!-- not run: why -->`. Blocks under one heading share their names.
+A block is skipped only under a comment `<!-- not run: why -->`. Blocks under one heading share their names.
 """
 
 import ast
@@ -8,7 +8,6 @@ import re
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -19,7 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lrfinder
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "lrfinder/integrations/README.md")
 FRAMEWORKS = {"accelerate", "ignite", "lightning", "peft", "transformers", "torchdata"}
 FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?```python\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -44,7 +44,11 @@ def sections(text):
     return found
 
 
-SECTIONS = sections(README.read_text(encoding="utf-8"))
+SECTIONS = {
+    (document, heading): blocks
+    for document in DOCUMENTS
+    for heading, blocks in sections((ROOT / document).read_text(encoding="utf-8")).items()
+}
 
 
 def imported(code):
@@ -63,7 +67,7 @@ def make_model():
 
 
 def prepared():
-    """Return the names that the README takes for granted, on a small problem."""
+    """Return the names that the blocks do not define, on a small problem."""
     model = make_model()
     inputs = torch.randn(256, 4)
     labels = inputs[:, :3].argmax(1)
@@ -79,24 +83,16 @@ def prepared():
         optimizer.step()
         return loss
 
-    dictionaries = [{"image": x, "label": y} for x, y in zip(inputs, labels, strict=True)]
-    learner = SimpleNamespace(model=model, loss_func=criterion, dls=SimpleNamespace(train=loader), fit_one_cycle=fit)
     epochs = 5
     finder = lrfinder.LRFinder(model, optimizer, criterion)
     options = {"start_lr": 1e-3, "end_lr": 100.0, "total_steps": epochs * len(loader), "progress": False}
     return {
         "torch": torch, "nn": nn, "LRFinder": lrfinder.LRFinder, "model": model, "optimizer": optimizer,
         "criterion": criterion, "train_loader": loader, "val_loader": DataLoader(data, batch_size=64),
-        "loader": loader, "dict_loader": DataLoader(dictionaries, batch_size=16, shuffle=True), "epochs": epochs,
-        "total": epochs * len(loader), "train_step": train_step, "ema": torch.optim.swa_utils.AveragedModel(model),
-        "learn": learner, "finder": finder, "result": finder.find(loader, **options),
+        "loader": loader, "epochs": epochs, "total": epochs * len(loader), "train_step": train_step,
+        "update": lambda engine, batch: train_step(batch), "engine": None,
+        "ema": torch.optim.swa_utils.AveragedModel(model), "finder": finder, "result": finder.find(loader, **options),
     }  # fmt: skip
-
-
-def fit(epochs, lr):
-    """Stand in for the fit of a fastai learner, which is not installed for the tests."""
-    assert epochs == 5
-    assert 0 < lr < 100
 
 
 def lightning_names():
@@ -114,7 +110,8 @@ def lightning_names():
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
 
-    return {"module": Module(), "pl": pl}
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return {"module": Module(), "pl": pl, "trainer": pl.Trainer(max_epochs=2, accelerator="cpu", **quiet)}
 
 
 def transformers_names():
@@ -128,45 +125,77 @@ def transformers_names():
         "out", max_steps=6, per_device_train_batch_size=8, use_cpu=True, report_to="none", disable_tqdm=True,
         save_strategy="no",
     )  # fmt: skip
-    return {"model": transformers.BertForSequenceClassification(config), "args": args, "train_set": samples}
+    model = transformers.BertForSequenceClassification(config)
+    trainer = transformers.Trainer(model, args, train_dataset=samples)
+    return {"model": model, "args": args, "train_set": samples, "trainer": trainer}
 
 
-def accelerate_names():
-    state = pytest.importorskip("accelerate.state")
-    state.AcceleratorState._reset_state(reset_partial_state=True)
-    state.GradientState._reset_state()
-    return {}
+def accelerate_names(*, own_accelerator):
+    accelerate = pytest.importorskip("accelerate")
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    accelerate.state.GradientState._reset_state()
+    if own_accelerator:  # there is one for the life of a process
+        return {}
+    accelerator = accelerate.Accelerator(cpu=True)
+    names = prepared()
+    prepare = accelerator.prepare(names["model"], names["optimizer"], names["loader"])
+    return {"accelerator": accelerator} | dict(zip(("model", "optimizer", "loader"), prepare, strict=True))
 
 
-PREPARED = {"lightning": lightning_names, "transformers": transformers_names, "accelerate": accelerate_names}
+def framework_names(framework, blocks):
+    if framework == "accelerate":
+        return accelerate_names(own_accelerator=any("Accelerator(" in code for code in blocks))
+    return {"lightning": lightning_names, "transformers": transformers_names}.get(framework, dict)()
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("heading", SECTIONS)
-def test_what_the_readme_says_runs(heading, tmp_path, monkeypatch):
-    blocks = [code for mark, code in SECTIONS[heading] if not mark.startswith("not run")]
+@pytest.mark.parametrize(("document", "heading"), SECTIONS)
+def test_every_block_runs(document, heading, tmp_path, monkeypatch):
+    blocks = [code for mark, code in SECTIONS[document, heading] if not mark.startswith("not run")]
     frameworks = set().union(*map(imported, blocks))
     for framework in sorted(frameworks):
         if find_spec(framework) is None:
-            pytest.skip(f"the README's section {heading!r} needs {framework}")
+            pytest.skip(f"{heading!r} of {document} needs {framework}")
     monkeypatch.chdir(tmp_path)
     names = prepared()
-    for framework in sorted(frameworks & set(PREPARED)):
-        names |= PREPARED[framework]()
+    for framework in sorted(frameworks):
+        names |= framework_names(framework, blocks)
     with warnings.catch_warnings(), mpl.rc_context({"backend": "agg"}):
         warnings.simplefilter("ignore")  # tiny problems have odd curves, and frameworks much to say
         for code in blocks:
-            exec(compile(code, f"README.md, {heading}", "exec"), names)
+            exec(compile(code, f"{document}, {heading}", "exec"), names)
     plt.close("all")
 
 
-def test_a_block_is_left_out_only_with_a_reason():
+def test_a_block_is_skipped_only_with_a_reason():
     assert SECTIONS
     marks = [mark for blocks in SECTIONS.values() for mark, _ in blocks if mark]
     assert all(re.fullmatch(r"not run: \w.*", mark) for mark in marks)
 
 
-def test_how_blocks_are_found():
+def pages():
+    return [*ROOT.glob("*.md"), *ROOT.glob("lrfinder/**/*.md"), *ROOT.glob("tests/**/*.md")]
+
+
+def anchor(heading):
+    """Return the anchor that a forge gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"https?://", target):
+            continue
+        path, _, fragment = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        if fragment:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in map(anchor, headings), target
+
+
+def test_headings_and_blocks_are_found():
     text = (
         "# A\n```python\nx = 1\n# no heading\n```\n## B\ntext\n"
         "### C\n<!-- not run: theirs -->\n```python\ny\n```\n```bash\nz\n```\n"
