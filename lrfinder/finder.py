@@ -16,7 +16,7 @@ from lrfinder.curve import Context, Curve, Refined, curve_warnings, lr_spreads
 from lrfinder.display import Progress, versions
 from lrfinder.distributed import Ranks, before_forward, rank_group
 from lrfinder.errors import ArgumentError
-from lrfinder.optim import RateWriter, unwrap_optimizer
+from lrfinder.optim import LRWriter, unwrap_optimizer
 from lrfinder.options import FindOptions
 from lrfinder.result import RangeTestResult
 from lrfinder.search import Search
@@ -255,7 +255,7 @@ class LRFinder:
             step=self._training_step(batch_loss, ranks),
             optimizer=self.optimizer,
             batches=Batches(loader, remember=options.start_lr is None and options.end_lr is None),
-            rates=RateWriter(self.optimizer),
+            rates=LRWriter(self.optimizer),
             device=batch_loss.device,
             snapshot=snapshot,
             options=options,

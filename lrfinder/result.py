@@ -204,7 +204,15 @@ class RangeTestResult:
 
         Returns:
             An object of `torch.optim.lr_scheduler`.
+
+        Raises:
+            ArgumentError: `name` is not a string, or `make_scheduler` refuses an argument.
         """
+        if name is not None and not isinstance(name, str):
+            raise ArgumentError(
+                f"RangeTestResult.scheduler takes the name of the schedule first, got {type(name).__name__}; write "
+                f"result.scheduler({optimizer if isinstance(optimizer, str) else 'one_cycle'!r}, optimizer)."
+            )
         optimizer = self._optimizer("scheduler", optimizer)
         name = self.context.schedule if name is None else name
         rates = self.group_lrs(suggestion)
@@ -212,7 +220,7 @@ class RangeTestResult:
             kwargs.setdefault("total_steps", self.total_steps)
         if name == "cyclic" and self.onset is not None and sum(self.group_lrs(self.onset)) < sum(rates):
             kwargs.setdefault("base_lr", self.group_lrs(self.onset))
-        return make_scheduler(rates, optimizer, name, **kwargs)
+        return make_scheduler(optimizer, name, rates, **kwargs)
 
     def _optimizer(self, caller: str, optimizer: "Optimizer | None") -> "Optimizer":
         known = self.optimizer() if self.optimizer is not None else None

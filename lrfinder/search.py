@@ -29,7 +29,7 @@ from lrfinder.curve import (
 )
 from lrfinder.display import Progress
 from lrfinder.distributed import Ranks
-from lrfinder.optim import RateWriter, group_lrs
+from lrfinder.optim import LRWriter, group_lrs
 from lrfinder.options import FindOptions
 from lrfinder.snapshot import Snapshot
 from lrfinder.training import (
@@ -85,7 +85,7 @@ class Search:
     step: Step
     optimizer: Optimizer
     batches: Batches
-    rates: RateWriter
+    rates: LRWriter
     device: torch.device
     snapshot: Snapshot
     options: FindOptions

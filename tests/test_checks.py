@@ -35,12 +35,6 @@ def test_what_is_no_positive_number_is_an_error(value):
         checks.check_positive("f(x=...)", value)
 
 
-def test_the_innermost_optimizer_is_found():
-    optimizer = object()
-    assert checks.unwrap_optimizer(SimpleNamespace(optimizer=SimpleNamespace(optimizer=optimizer))) is optimizer
-    assert checks.unwrap_optimizer(optimizer) is optimizer
-
-
 @pytest.mark.parametrize("value", [[], (), [nn.Linear(1, 1)], {1}, (g for g in [torch.Generator()])])
 def test_extra_state_is_any_collection(value):
     assert isinstance(checks.extra_states(value), tuple)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Sampler
 
 from lrfinder import LRFinder, Snapshot, Sweep
-from lrfinder.optim.param_groups import RateWriter
+from lrfinder.optim.param_groups import LRWriter
 from lrfinder.training.batches import Batches
 from lrfinder.training.loop import run_sweep
 from lrfinder.training.loss import BatchLoss
@@ -116,7 +116,7 @@ def test_on_the_meta_device_a_whole_sweep_runs_since_nothing_looks_at_a_value(na
     reader = LateReader()
     step = TrainingStep(BatchLoss(model, nn.CrossEntropyLoss(), None, meta), optimizer, max_grad_norm=1.0)
     sweep = Sweep([10.0**i for i in range(-20, 0)])
-    run_sweep(sweep, step, Batches(batches), RateWriter(optimizer), LossQueue(20, meta, reader=reader))
+    run_sweep(sweep, step, Batches(batches), LRWriter(optimizer), LossQueue(20, meta, reader=reader))
     assert len(sweep.losses) == 20
     assert reader.ages == [LAG] * (20 - LAG) + list(reversed(range(LAG)))  # the rest once the sweep is over
 
@@ -128,7 +128,7 @@ def test_what_ran_past_the_stop_is_as_many_steps_as_the_host_reads_late():
     sweep, steps = Sweep([10.0**i for i in range(-20, 0)]), []
     reader = LateReader(lambda index: math.nan if index == 7 else 1.0)
     recorder = LossQueue(20, meta, reader=reader)
-    run_sweep(sweep, step, Batches(batches), RateWriter(optimizer), recorder, after_step=steps.append)
+    run_sweep(sweep, step, Batches(batches), LRWriter(optimizer), recorder, after_step=steps.append)
     assert len(sweep.losses) == 7
     assert steps[-1] == 8 + LAG
 

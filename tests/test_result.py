@@ -291,6 +291,14 @@ def test_the_schedule_of_the_call_is_the_default():
     assert type(found.scheduler(optimizer=optimizer(0.1))).__name__ == "CosineAnnealingLR"
 
 
+def test_an_optimizer_in_the_place_of_the_name_is_an_error_that_shows_the_right_call():
+    swept = optimizer(0.1)
+    with pytest.raises(ArgumentError, match=r"name of the schedule first, got SGD; write .*\('cosine', optimizer\)"):
+        result().scheduler(swept, "cosine")
+    with pytest.raises(ArgumentError, match=r"got SGD; write result\.scheduler\('one_cycle', optimizer\)"):
+        result().scheduler(swept)
+
+
 @pytest.mark.parametrize("ratio", [1.0, 0.1])
 def test_cyclic_rises_from_onset(ratio):
     found = result(context=Context(total_steps=50), group_ratios=(ratio, 1.0))

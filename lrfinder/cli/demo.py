@@ -128,7 +128,7 @@ def compare(digits: Digits, epochs: int, rates: Iterable[float], seeds: Iterable
 def _train(digits: Digits, epochs: int, rate: float, seed: int) -> float:
     model, optimizer = small_cnn(seed)
     loader = digits.loader()
-    scheduler = make_scheduler(rate, optimizer, "one_cycle", total_steps=epochs * len(loader))
+    scheduler = make_scheduler(optimizer, "one_cycle", rate, total_steps=epochs * len(loader))
     model.train()
     for _ in range(epochs):
         for images, labels in loader:

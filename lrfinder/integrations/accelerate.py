@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from lrfinder.distributed import Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
-from lrfinder.optim import needs_closure, unwrap_optimizer
 from lrfinder.training import BatchLoss, TrainingStep
 
 __all__ = ["captured", "check_strategy", "finder_for"]
@@ -156,7 +155,6 @@ class _AcceleratedStep(TrainingStep):
         self._accelerator = accelerator
         self._accelerated = optimizer
         self._clip_grad_norm = accelerator.clip_grad_norm_  # unscales first
-        self._closure = needs_closure(unwrap_optimizer(optimizer))
 
     def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
         self._accelerator.sync_gradients = True  # the optimizer does nothing without: it would keep old gradients

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from torch.optim import Optimizer
 
 from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
-from lrfinder.optim import reference_index, set_group_lrs
+from lrfinder.optim import largest_group, set_group_lrs
 from lrfinder.result import RangeTestResult
 
 __all__ = ["adopt", "attribute_of", "needed_value", "selected", "set_attribute", "suggested", "top_rate"]
@@ -156,7 +156,7 @@ def top_rate(trainer: pl.Trainer, optimizer: Optimizer) -> float:
         The reference group's rate: before the first step the highest that its scheduler is known to reach, later the
         present one.
     """
-    index = reference_index(optimizer)
+    index = largest_group(optimizer)
     group = optimizer.param_groups[index]
     if trainer.global_step and float(group["lr"]):
         return float(group["lr"])

@@ -11,7 +11,7 @@ from lrfinder.curve import Suggestion
 from lrfinder.errors import ArgumentError
 from lrfinder.integrations import accelerate
 from lrfinder.integrations.base import kept
-from lrfinder.optim import group_lrs, ratios, reference_index, set_group_lrs
+from lrfinder.optim import group_lrs, group_ratios, largest_group, set_group_lrs
 from lrfinder.result import RangeTestResult
 
 __all__ = ["captured", "check_scheduler", "check_trainer", "data_sets", "set_lr"]
@@ -122,8 +122,8 @@ def set_lr(trainer: Trainer, lr: RangeTestResult | Suggestion | float) -> None:
     check_scheduler(trainer, "set_lr")
     chosen = lr.suggestion if isinstance(lr, RangeTestResult) else lr
     rate = check_positive("set_lr(lr=...)", chosen.lr if isinstance(chosen, Suggestion) else chosen)
-    base, group_ratios = _as_created(trainer)
-    rates = group_lrs(group_ratios, rate)
+    base, ratios = _as_created(trainer)
+    rates = group_lrs(ratios, rate)
     before = trainer.args.learning_rate, trainer.optimizer_cls_and_kwargs
     _write_arguments(trainer, base, rate)
     if trainer.optimizer is not None:
@@ -145,11 +145,11 @@ def _own_scheduler(trainer: Trainer) -> Any:
 
 
 def _as_created(trainer: Trainer) -> tuple[float, list[float]]:
-    """Return the rate of the reference group, and all groups' ratios to it, in the optimizer that would be trained."""
+    """Return the lr of the largest group, and all groups' ratios to it, in the optimizer that would be trained."""
     with kept(captured(trainer), data_sets(trainer), [trainer.args.device]):
         trainer.create_optimizer()
-        group = trainer.optimizer.param_groups[reference_index(trainer.optimizer)]
-        return float(group.get("initial_lr", group["lr"])), ratios(trainer.optimizer)
+        group = trainer.optimizer.param_groups[largest_group(trainer.optimizer)]
+        return float(group.get("initial_lr", group["lr"])), group_ratios(trainer.optimizer)
 
 
 def _write_arguments(trainer: Trainer, base: float, rate: float) -> None:

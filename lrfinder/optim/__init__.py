@@ -1,20 +1,22 @@
 """Read and write the learning rates of a torch optimizer, and build its schedulers."""
 
-from lrfinder.optim.param_groups import RateWriter, group_lrs, ratios, reference_index, set_group_lrs
+from lrfinder.optim.param_groups import LRWriter, group_lrs, group_ratios, largest_group, set_group_lrs
 from lrfinder.optim.preview import Preview, preview_schedule
-from lrfinder.optim.schedulers import SCHEDULES, make_scheduler
-from lrfinder.optim.wrappers import needs_closure, unwrap_optimizer
+from lrfinder.optim.schedulers import SCHEDULES, make_scheduler, stand_in
+from lrfinder.optim.wrappers import needs_closure, optimizer_layers, unwrap_optimizer
 
 __all__ = [
     "SCHEDULES",
+    "LRWriter",
     "Preview",
-    "RateWriter",
     "group_lrs",
+    "group_ratios",
+    "largest_group",
     "make_scheduler",
     "needs_closure",
+    "optimizer_layers",
     "preview_schedule",
-    "ratios",
-    "reference_index",
     "set_group_lrs",
+    "stand_in",
     "unwrap_optimizer",
 ]

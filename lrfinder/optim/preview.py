@@ -1,4 +1,4 @@
-"""What a scheduler will do, found by stepping a twin of it: the scheduler and its optimizer are only read."""
+"""The learning rates that a scheduler will set, found by stepping a copy of it."""
 
 import copy
 import math
@@ -21,74 +21,77 @@ Memo = dict[int, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """The course of a schedule: what each optimizer step will train with.
+    """The learning rates and momenta of each optimizer step under a schedule.
 
     Attributes:
-        steps: The number of each optimizer step, shape (T,).
-        rates: The learning rate of each parameter group, shape (T, G).
+        steps: The index of each optimizer step, shape (T,).
+        lrs: The learning rate of each parameter group, shape (T, G).
         momenta: Momentum, or Adam's beta1, of each group, shape (T, G); NaN where a group has neither.
-        momentum: What `momenta` is called, "momentum" or "beta1".
-        names: The name of each group: its "name" where it has one, or else its place.
+        momentum: The name of what `momenta` holds, "momentum" or "beta1".
+        names: The name of each group: its "name" where it has one, else "group" and its index.
     """
 
     steps: NDArray[np.intp]
-    rates: NDArray[np.float64]
+    lrs: NDArray[np.float64]
     momenta: NDArray[np.float64]
     momentum: str
     names: tuple[str, ...]
 
     def distinct(self) -> dict[str, NDArray[np.float64]]:
-        """Return each course of rates once, shape (T,), by the names of the groups that take it.
+        """Return the learning rates without duplicates: groups with the same ones share an entry.
 
         Returns:
-            The courses, in the order of the groups.
+            Learning rates of shape (T,) by the names of the groups, in the order of the groups.
         """
         same: dict[bytes, list[int]] = {}
-        for group, rates in enumerate(self.rates.T):
-            same.setdefault(rates.tobytes(), []).append(group)
+        for group, lrs in enumerate(self.lrs.T):
+            same.setdefault(lrs.tobytes(), []).append(group)
         return {
-            ", ".join(self.names[group] for group in groups[:3]) + ", …" * (len(groups) > 3): self.rates[:, groups[0]]
+            ", ".join(self.names[group] for group in groups[:3]) + ", …" * (len(groups) > 3): self.lrs[:, groups[0]]
             for groups in same.values()
         }
 
     def scale(self, room: float) -> tuple[str, float, float]:
-        """Return the kind of axis that shows every group's rates: from zero, or logarithmic where some would lie flat.
+        """Return the scale and limits of an axis for the learning rates.
+
+        It is linear from zero, or logarithmic where the peaks of two groups differ by a factor of more than 30.
 
         Args:
-            room: The share of the height to leave free at the top.
+            room: The fraction of the height to leave free at the top.
 
         Returns:
             `"linear"` or `"log"`, the lower and the upper limit.
         """
-        peaks = self.rates.max(axis=0)
+        peaks = self.lrs.max(axis=0)
         highest, lowest = float(peaks.max()), float(peaks.min())
         if 0 < 30 * lowest < highest:
-            bottom = max(float(self.rates[self.rates > 0].min()), lowest * 1e-2) / 1.5
+            bottom = max(float(self.lrs[self.lrs > 0].min()), lowest * 1e-2) / 1.5
             return "log", bottom, highest * (highest / bottom) ** room
         return "linear", 0.0, (1 + room) * highest or 1.0
 
 
 def preview_schedule(scheduler: LRScheduler, total_steps: int) -> Preview:
-    """Return the rates that a scheduler will set from where it stands up to the end of training.
+    """Return the learning rates that a scheduler will set from its current step to the end of training.
 
-    A twin of the scheduler, bound to a twin of the optimizer that has its hyperparameters and no parameters, is
-    stepped; the originals are not written to. `ReduceLROnPlateau` is told a metric that never improves.
-    Lambdas are called as training would call them.
+    A copy of the scheduler is stepped. It is bound to a copy of the optimizer that has the hyperparameters and no
+    parameters. The originals are only read. `ReduceLROnPlateau` gets a metric that never improves. Lambdas are called
+    as training would call them.
 
     Args:
         scheduler: Any scheduler of `torch.optim.lr_scheduler`, fresh or in the middle of a training.
         total_steps: Optimizer steps of the whole training, those already taken included.
 
     Returns:
-        Rates and momenta of the steps still to come.
+        Learning rates and momenta of the remaining steps.
 
     Raises:
-        ArgumentError: `scheduler` is none, `total_steps` leaves nothing to preview, or the schedule is shorter.
+        ArgumentError: `scheduler` is not a torch scheduler, `total_steps` leaves nothing to preview, or the schedule
+            is shorter.
 
     Example:
         >>> import torch
         >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-        >>> preview_schedule(torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5), 4).rates[:, 0].tolist()
+        >>> preview_schedule(torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5), 4).lrs[:, 0].tolist()
         [1.0, 0.5, 0.25, 0.125]
         >>> optimizer.param_groups[0]["lr"]
         1.0
@@ -105,7 +108,7 @@ def preview_schedule(scheduler: LRScheduler, total_steps: int) -> Preview:
     steps = np.arange(first, total_steps)
     rows = [_hyperparameters(twin.optimizer)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the twin's optimizer never steps, which torch would report
+        warnings.simplefilter("ignore")  # the copy's optimizer never steps, which torch would report
         for step in steps[1:]:
             _advance(twin, int(step), total_steps)
             rows.append(_hyperparameters(twin.optimizer))
@@ -113,7 +116,7 @@ def preview_schedule(scheduler: LRScheduler, total_steps: int) -> Preview:
     groups = scheduler.optimizer.param_groups
     return Preview(
         steps=steps,
-        rates=table[:, 0],
+        lrs=table[:, 0],
         momenta=table[:, 1],
         momentum="momentum" if "momentum" in groups[0] else "beta1",
         names=tuple(str(group.get("name", f"group {place}")) for place, group in enumerate(groups)),
@@ -121,7 +124,7 @@ def preview_schedule(scheduler: LRScheduler, total_steps: int) -> Preview:
 
 
 def _position(scheduler: LRScheduler) -> int:
-    """Return how many steps a scheduler has taken; a ChainedScheduler leaves counting to its parts."""
+    """Return the number of steps that a scheduler has taken; of a ChainedScheduler, that of its last part."""
     part: Any = scheduler
     while not hasattr(part, "last_epoch"):
         part = part._schedulers[-1]
@@ -129,13 +132,13 @@ def _position(scheduler: LRScheduler) -> int:
 
 
 def _advance(twin: Any, step: int, total_steps: int) -> None:
-    """Step the twin once.
+    """Step the copy once.
 
     Raises:
         ArgumentError: The schedule is over.
     """
     if isinstance(twin, ReduceLROnPlateau):
-        # The first value counts as the best so far, every later one as no better, whatever the mode and threshold.
+        # The first value becomes the best; no later one improves on it, in either mode and with any threshold.
         twin.step(0.0 if math.isinf(twin.best) else twin.mode_worse)
         return
     try:
@@ -148,20 +151,20 @@ def _advance(twin: Any, step: int, total_steps: int) -> None:
 
 
 def _hyperparameters(optimizer: Any) -> tuple[list[float], list[float]]:
-    """Return the rate and the momentum (or beta1, or NaN) of every group."""
+    """Return the lr and the momentum (or beta1, or NaN) of every group."""
     groups = optimizer.param_groups
     momenta = [group.get("momentum", group.get("betas", (math.nan,))[0]) for group in groups]
     return [float(group["lr"]) for group in groups], [float(momentum) for momentum in momenta]
 
 
 def _twin(scheduler: LRScheduler) -> Any:
-    """Return a scheduler that goes the same way on its own copy of the optimizer's hyperparameters."""
+    """Return a copy of the scheduler, bound to a copy of the optimizer without its parameters."""
     memo: Memo = {}
     optimizer = scheduler.optimizer
     stand_in = object.__new__(type(optimizer))
     memo[id(optimizer)] = stand_in
     stand_in.__dict__.update(optimizer.__dict__)
-    # One deepcopy for all groups: a rate tensor that groups share stays shared.
+    # One deepcopy for all groups, so that an lr tensor that groups share stays shared.
     stand_in.param_groups = copy.deepcopy(
         [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups], memo
     )
@@ -169,7 +172,7 @@ def _twin(scheduler: LRScheduler) -> Any:
 
 
 def _copied(value: Any, memo: Memo) -> Any:
-    """Return a copy: schedulers and lists part by part, the rest as deeply as it lets itself be copied."""
+    """Return a copy: recursive of schedulers and lists; of others deep, else shallow, else the object itself."""
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, LRScheduler):

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lrfinder.errors import LRFinderError
+from lrfinder.optim import optimizer_layers
 from lrfinder.snapshot import interrupts_deferred
 
 __all__ = ["forbid_other_optimizers"]
@@ -29,7 +30,7 @@ def forbid_other_optimizers(optimizers: Iterable[Any]) -> Iterator[None]:
     Raises:
         LRFinderError: From within the step of an optimizer that is not among them.
     """  # noqa: DOC502 - raised by the hook
-    allowed = {id(optimizer) for outer in optimizers for optimizer in _unwrapped(outer)}
+    allowed = {id(layer) for optimizer in optimizers for layer in optimizer_layers(optimizer)}
 
     def refuse(optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         if id(optimizer) not in allowed:
@@ -47,9 +48,3 @@ def forbid_other_optimizers(optimizers: Iterable[Any]) -> Iterator[None]:
     finally:
         if handle is not None:
             handle.remove()
-
-
-def _unwrapped(optimizer: Any) -> Iterator[Any]:
-    while optimizer is not None:
-        yield optimizer
-        optimizer = getattr(optimizer, "optimizer", None)

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from lrfinder.curve import StopReason, Sweep
 from lrfinder.distributed import Ranks
-from lrfinder.optim import make_scheduler
+from lrfinder.optim import make_scheduler, stand_in
 from lrfinder.training.batches import Batches
 from lrfinder.training.loop import run_sweep
 from lrfinder.training.loss_queue import LossQueue
@@ -17,16 +17,12 @@ from lrfinder.training.step import Step
 
 __all__ = ["train_short"]
 
-# These two cannot be squeezed: one waits for a metric, the other one needs the user's function.
-_STAND_INS = {"plateau": "constant", "lambda": "constant"}
-
 
 class _Follower:
     """Lets a scheduler write the rates; the sweep only counts the steps."""
 
     def __init__(self, optimizer: Optimizer, lrs: Sequence[float], schedule: str, total_steps: int) -> None:
-        name = _STAND_INS.get(schedule, schedule)
-        self._scheduler = make_scheduler(lrs, optimizer, name, total_steps=total_steps)
+        self._scheduler = make_scheduler(optimizer, stand_in(schedule), lrs, total_steps=total_steps)
         self._begun = False
 
     def write(self, lr: float) -> None:

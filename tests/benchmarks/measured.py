@@ -157,7 +157,7 @@ def top_of(curve: Curve, task: Task) -> float:
 def rung_of(task: Task, seed: int, lr: float, steps: int, schedule: str) -> tuple[int, dict[str, Any]]:
     """How many batches were held out, and what one short training came to."""
     setup = task.build(seed, lr)
-    scheduler = make_scheduler(lr, setup.optimizer, schedule, total_steps=steps)
+    scheduler = make_scheduler(setup.optimizer, schedule, lr, total_steps=steps)
     first = list(itertools.islice(setup.train_loader, steps + HELD_OUT))
     count = held_out_count(len(first), steps, HELD_OUT)
     held_out, batches = first[: count or HELD_OUT], itertools.cycle(first[count:])

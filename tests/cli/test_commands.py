@@ -288,7 +288,7 @@ def test_their_errors_come_with_their_frames_only(project, capsys, target, frame
 
 def test_our_frames_below_theirs_are_kept():
     with pytest.raises(ArgumentError) as caught:
-        make_scheduler(0.1, None, "constant")
+        make_scheduler(None, "constant", 0.1)
     assert "in make_scheduler" in their_traceback(caught.value)
 
 

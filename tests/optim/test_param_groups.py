@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrfinder.errors import ArgumentError
-from lrfinder.optim.param_groups import RateWriter, group_lrs, ratios, reference_index, separate_lrs, set_group_lrs
+from lrfinder.optim.param_groups import LRWriter, group_lrs, group_ratios, largest_group, separate_lrs, set_group_lrs
 
 
 def parameters(*sizes, device=None):
@@ -35,58 +35,58 @@ class Wrapper:
         return self.optimizer.state
 
 
-def test_the_reference_is_the_group_with_the_most_elements_not_the_most_parameters():
+def test_the_largest_group_has_the_most_elements_not_the_most_parameters():
     groups = [{"params": parameters(2, 2, 2, 2)}, {"params": parameters(9)}, {"params": parameters(8)}]
-    assert reference_index(torch.optim.SGD(groups, lr=0.1)) == 1
+    assert largest_group(torch.optim.SGD(groups, lr=0.1)) == 1
 
 
-def test_the_first_of_equally_large_groups_is_the_reference():
-    assert reference_index(sgd((3, 0.1), (5, 0.2), (5, 0.3))) == 1
+def test_the_first_of_equally_large_groups_is_the_largest():
+    assert largest_group(sgd((3, 0.1), (5, 0.2), (5, 0.3))) == 1
 
 
-def test_ratios_come_from_the_rates():
-    assert ratios(sgd((3, 0.1), (5, 0.2), (1, 0.05))) == pytest.approx([0.5, 1.0, 0.25])
+def test_ratios_come_from_the_lrs():
+    assert group_ratios(sgd((3, 0.1), (5, 0.2), (1, 0.05))) == pytest.approx([0.5, 1.0, 0.25])
 
 
 def test_ratios_come_from_initial_lr_where_a_scheduler_left_one():
     optimizer = sgd((3, 0.1), (5, 0.2))
     torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda k: 1.0, lambda k: 0.01])
     assert optimizer.param_groups[1]["lr"] == pytest.approx(0.002)
-    assert ratios(optimizer) == pytest.approx([0.5, 1.0])
+    assert group_ratios(optimizer) == pytest.approx([0.5, 1.0])
 
 
-def test_a_warmup_from_zero_keeps_the_ratios():
+def test_a_warmup_from_zero_keeps_the_group_ratios():
     optimizer = sgd((3, 0.1), (5, 0.2))
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: k / 10)
     assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.0]
-    assert ratios(optimizer) == pytest.approx([0.5, 1.0])
+    assert group_ratios(optimizer) == pytest.approx([0.5, 1.0])
 
 
-def test_a_reference_rate_of_zero_passes_to_the_largest_group_with_a_rate():
+def test_a_largest_group_with_lr_zero_passes_the_role_to_the_next():
     optimizer = sgd((9, 0.0), (2, 0.1), (4, 0.4))
-    assert reference_index(optimizer) == 2
-    assert ratios(optimizer) == pytest.approx([0.0, 0.25, 1.0])
+    assert largest_group(optimizer) == 2
+    assert group_ratios(optimizer) == pytest.approx([0.0, 0.25, 1.0])
 
 
-def test_all_rates_zero_are_all_equal():
+def test_groups_whose_lrs_are_all_zero_are_equal():
     optimizer = sgd((9, 0.0), (2, 0.0))
-    assert reference_index(optimizer) == 0
-    assert ratios(optimizer) == [1.0, 1.0]
+    assert largest_group(optimizer) == 0
+    assert group_ratios(optimizer) == [1.0, 1.0]
 
 
-def test_tensor_rates_are_read():
+def test_tensor_lrs_are_read():
     optimizer = torch.optim.Adam(
         [{"params": parameters(9), "lr": torch.tensor(0.5)}, {"params": parameters(2), "lr": torch.tensor(0.25)}]
     )
-    assert ratios(optimizer) == [1.0, 0.5]
+    assert group_ratios(optimizer) == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("lr", [math.nan, math.inf, -0.1])
-def test_a_base_rate_that_is_no_rate_is_refused(lr):
+def test_a_base_lr_that_is_negative_or_not_finite_is_refused(lr):
     optimizer = sgd((9, 0.1), (2, 0.1))
     optimizer.param_groups[1]["lr"] = lr
     with pytest.raises(ArgumentError, match=rf"param_groups\[1\] must have a finite, non-negative .* got lr={lr}; set"):
-        ratios(optimizer)
+        group_ratios(optimizer)
 
 
 @settings(max_examples=50, deadline=None)
@@ -95,10 +95,10 @@ def test_a_base_rate_that_is_no_rate_is_refused(lr):
     sizes=st.lists(st.integers(1, 20), min_size=6, max_size=6),
     lr=st.floats(1e-8, 1e3),
 )
-def test_the_reference_gets_the_rate_and_every_pair_of_groups_keeps_its_quotient(lrs, sizes, lr):
+def test_the_largest_group_gets_the_lr_and_every_pair_of_groups_keeps_its_quotient(lrs, sizes, lr):
     optimizer = sgd(*zip(sizes, lrs, strict=False))
     new = group_lrs(optimizer, lr)
-    assert new[reference_index(optimizer)] == pytest.approx(lr)
+    assert new[largest_group(optimizer)] == pytest.approx(lr)
     for old_a, new_a in zip(lrs, new, strict=True):
         for old_b, new_b in zip(lrs, new, strict=True):
             assert new_a * old_b == pytest.approx(new_b * old_a, rel=1e-9)
@@ -128,7 +128,7 @@ def test_a_tensor_is_filled_in_place(dtype, shape, device):
     assert lr.item() == pytest.approx(0.3)
 
 
-def test_a_tensor_rate_that_requires_grad_can_be_written():
+def test_a_tensor_lr_that_requires_grad_can_be_written():
     lr = torch.tensor(0.1, requires_grad=True)
     optimizer = torch.optim.SGD(parameters(3), lr=0.1)
     optimizer.param_groups[0]["lr"] = lr
@@ -137,13 +137,13 @@ def test_a_tensor_rate_that_requires_grad_can_be_written():
     assert lr.requires_grad
 
 
-def shared_rate_optimizer():
+def shared_lr_optimizer():
     lr = torch.tensor(0.1)
     return torch.optim.Adam([{"params": parameters(3)}, {"params": parameters(5)}], lr=lr), lr
 
 
-def test_groups_that_share_a_tensor_get_one_each_when_their_rates_differ():
-    optimizer, lr = shared_rate_optimizer()
+def test_groups_that_share_a_tensor_get_one_each_when_their_lrs_differ():
+    optimizer, lr = shared_lr_optimizer()
     assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"] is optimizer.defaults["lr"] is lr
     set_group_lrs(optimizer, [0.3, 0.4])
     assert [group["lr"].item() for group in optimizer.param_groups] == pytest.approx([0.3, 0.4])
@@ -151,7 +151,7 @@ def test_groups_that_share_a_tensor_get_one_each_when_their_rates_differ():
 
 
 def test_putting_the_shared_tensor_back_undoes_the_separation():
-    optimizer, lr = shared_rate_optimizer()
+    optimizer, lr = shared_lr_optimizer()
     before = [dict(group) for group in optimizer.param_groups]
     separate_lrs(optimizer)
     assert optimizer.param_groups[0]["lr"] is not optimizer.param_groups[1]["lr"]
@@ -160,8 +160,8 @@ def test_putting_the_shared_tensor_back_undoes_the_separation():
     assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"] is lr
 
 
-def test_groups_that_share_a_tensor_go_on_sharing_it_when_their_rates_are_equal():
-    optimizer, lr = shared_rate_optimizer()
+def test_groups_that_share_a_tensor_go_on_sharing_it_when_their_lrs_are_equal():
+    optimizer, lr = shared_lr_optimizer()
     set_group_lrs(optimizer, [0.3, 0.3])
     assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"] is lr
     assert lr.item() == pytest.approx(0.3)
@@ -178,16 +178,16 @@ def test_writing_reads_nothing_from_tensors():
 
 
 @pytest.mark.parametrize("lrs", [[], [0.1], [0.1, 0.2, 0.3]])
-def test_the_wrong_number_of_rates_is_refused_and_changes_nothing(lrs):
+def test_the_wrong_number_of_lrs_is_refused_and_changes_nothing(lrs):
     optimizer = sgd((3, 0.1), (5, 0.2))
-    with pytest.raises(ArgumentError, match=rf"lrs=.* one rate per .* group, 2 here, got {len(lrs)}; `group_lrs"):
+    with pytest.raises(ArgumentError, match=rf"lrs=.* one lr per .* group, 2 here, got {len(lrs)}; `group_lrs"):
         set_group_lrs(optimizer, lrs)
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
 
 
 def test_the_writer_keeps_the_ratios_that_it_found():
     optimizer = sgd((3, 0.1), (5, 0.2))
-    writer = RateWriter(optimizer)
+    writer = LRWriter(optimizer)
     for lr in (1e-6, 1.0, 0.0, 0.5):
         writer.write(lr)
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([lr / 2, lr])
@@ -195,18 +195,18 @@ def test_the_writer_keeps_the_ratios_that_it_found():
 
 def test_wrappers_work():
     inner = sgd((3, 0.1), (5, 0.2))
-    RateWriter(Wrapper(inner)).write(1.0)
+    LRWriter(Wrapper(inner)).write(1.0)
     assert [group["lr"] for group in inner.param_groups] == [0.5, 1.0]
 
 
 @pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize("tensor", [False, True])
 @pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, Wrapper], ids=["plain", "wrapped"])
-def test_asgd_steps_at_the_rate_just_written(foreach, tensor, wrap):
+def test_asgd_steps_at_the_lr_just_written(foreach, tensor, wrap):
     [parameter] = parameters(4)
     lr = torch.tensor(0.1) if tensor else 0.1
     optimizer = torch.optim.ASGD([parameter], lr=lr, lambd=0.0, foreach=foreach)
-    writer = RateWriter(wrap(optimizer))
+    writer = LRWriter(wrap(optimizer))
     for lr in (0.5, 0.001, 0.25):
         parameter.grad = torch.tensor([1.0, -2.0, 3.0, 0.5])
         before = parameter.detach().clone()
@@ -217,13 +217,13 @@ def test_asgd_steps_at_the_rate_just_written(foreach, tensor, wrap):
 
 def test_writing_inserts_no_state_for_asgd():
     optimizer = torch.optim.ASGD(parameters(4), lr=0.1)
-    RateWriter(optimizer).write(0.2)
+    LRWriter(optimizer).write(0.2)
     assert len(optimizer.state) == 0
 
 
 def test_two_hundred_groups_cost_no_torch_operation():
     optimizer = sgd(*[(1, 0.1 * (index + 1)) for index in range(200)])
-    writer = RateWriter(optimizer)
+    writer = LRWriter(optimizer)
 
     class Refuse(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -236,7 +236,7 @@ def test_two_hundred_groups_cost_no_torch_operation():
 
 
 def test_copies_of_an_optimizer_are_independent():
-    optimizer, lr = shared_rate_optimizer()
+    optimizer, lr = shared_lr_optimizer()
     twin = copy.deepcopy(optimizer)
     set_group_lrs(twin, [0.3, 0.4])
     assert optimizer.param_groups[0]["lr"] is lr

@@ -134,7 +134,7 @@ def test_a_preview_is_what_training_then_does_and_disturbs_nothing(name, kind, t
     assert _state(setup) == before
     rates, momenta = _trained(optimizer, scheduler, TOTAL - taken)
     assert course.steps.tolist() == list(range(taken, TOTAL))
-    np.testing.assert_allclose(course.rates, rates, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(course.lrs, rates, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(course.momenta, momenta, rtol=1e-6)
 
 
@@ -152,7 +152,7 @@ def test_rates_that_share_one_tensor_stay_shared():
     assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"]
     scheduler = stock.LambdaLR(optimizer, [lambda step: 1.0, lambda step: 0.5])
     course = preview_schedule(scheduler, 4)
-    np.testing.assert_array_equal(course.rates, _trained(optimizer, scheduler, 4)[0])
+    np.testing.assert_array_equal(course.lrs, _trained(optimizer, scheduler, 4)[0])
 
 
 def test_a_user_s_metric_is_better_or_worse_as_before():
@@ -161,7 +161,7 @@ def test_a_user_s_metric_is_better_or_worse_as_before():
     for metric in (-1.0, -2.0):  # torch takes a constant negative metric for an improving one
         scheduler.step(metric)
     course = preview_schedule(scheduler, 8)
-    assert course.rates[:, 0] == pytest.approx([0.4, 0.4, 0.4, 0.04, 0.04, 0.04])
+    assert course.lrs[:, 0] == pytest.approx([0.4, 0.4, 0.4, 0.04, 0.04, 0.04])
     assert scheduler.best == -2.0
 
 
@@ -203,4 +203,4 @@ def test_an_optimizer_with_history_is_not_copied():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2).as_subclass(Uncopyable))], lr=0.1)
     with pytest.raises(AssertionError, match="a parameter was copied"):
         copy.deepcopy(optimizer.param_groups[0]["params"])
-    assert preview_schedule(stock.StepLR(optimizer, 2, 0.5), 3).rates[:, 0].tolist() == pytest.approx([0.1, 0.1, 0.05])
+    assert preview_schedule(stock.StepLR(optimizer, 2, 0.5), 3).lrs[:, 0].tolist() == pytest.approx([0.1, 0.1, 0.05])

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import lr_scheduler
 
+from lrfinder.curve import Suggestion
 from lrfinder.errors import ArgumentError
-from lrfinder.optim.schedulers import SCHEDULES, make_scheduler
+from lrfinder.optim.schedulers import SCHEDULES, make_scheduler, stand_in
 
 TOP, RATIO, TOTAL, WARMUP = 0.04, 0.1, 20, 4
 REFUSES_WARMUP = {"one_cycle", "plateau"}
@@ -28,12 +29,12 @@ CYCLED = {"sgd_momentum": 0.9, "adam": 0.9, "rmsprop_momentum": 0.5}
 
 
 def two_groups(kind, *, tensor=False, device=None):
-    """Return a model and its optimizer; the head, the smaller group, has a tenth of the body's rate."""
+    """Return a model and its optimizer; the head, the smaller group, has a tenth of the body's lr."""
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).to(device)
-    rates = [0.5, 0.5 * RATIO]
+    lrs = [0.5, 0.5 * RATIO]
     if tensor:
-        rates = [torch.tensor(rate, device=device) for rate in rates]
-    groups = [{"params": model[index].parameters(), "lr": rate} for index, rate in zip((0, 2), rates, strict=True)]
+        lrs = [torch.tensor(lr, device=device) for lr in lrs]
+    groups = [{"params": model[index].parameters(), "lr": lr} for index, lr in zip((0, 2), lrs, strict=True)]
     return model, OPTIMIZERS[kind](groups, 0.5)
 
 
@@ -41,14 +42,14 @@ def momenta(optimizer):
     return [group["betas"][0] if "betas" in group else group.get("momentum") for group in optimizer.param_groups]
 
 
-def rates_of(optimizer):
+def lrs_of(optimizer):
     return [float(group["lr"]) for group in optimizer.param_groups]
 
 
 def train(model, optimizer, scheduler, steps):
-    """Return the rates (steps + 1, groups) and momenta of every step, and those after the last."""
+    """Return the lrs (steps + 1, groups) and momenta of every step, and those after the last."""
     inputs = torch.randn(8, 3, device=next(model.parameters()).device)
-    rates, cycle = [rates_of(optimizer)], [momenta(optimizer)]
+    lrs, cycle = [lrs_of(optimizer)], [momenta(optimizer)]
     for _ in range(steps):
         optimizer.zero_grad()
         loss = model(inputs).square().mean()
@@ -56,9 +57,9 @@ def train(model, optimizer, scheduler, steps):
         optimizer.step()
         metric = (1.0,) if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else ()
         scheduler.step(*metric)
-        rates.append(rates_of(optimizer))
+        lrs.append(lrs_of(optimizer))
         cycle.append(momenta(optimizer))
-    return np.array(rates), cycle
+    return np.array(lrs), cycle
 
 
 def half_cosine(share, high, low=0.0):
@@ -66,7 +67,7 @@ def half_cosine(share, high, low=0.0):
 
 
 def expected(name, k, steps):
-    """Return the rate of a schedule of `steps` steps with top rate 1, k steps after its start."""
+    """Return the lr of a schedule of `steps` steps with peak 1, k steps after its start."""
     if name == "one_cycle":
         peak, last = 0.3 * steps - 1, steps - 1
         if k <= peak:
@@ -122,17 +123,17 @@ def test_every_schedule_follows_its_formula_in_every_group(name, warmup, kind, t
     if earlier:
         leave_an_earlier_scheduler(model, optimizer)
     holders = [group["lr"] for group in optimizer.param_groups]
-    scheduler = make_scheduler(TOP, optimizer, name, total_steps=TOTAL, warmup_steps=warmup, **KEYWORDS.get(name, {}))
-    rates, cycle = train(model, optimizer, scheduler, TOTAL)
+    scheduler = make_scheduler(optimizer, name, TOP, total_steps=TOTAL, warmup_steps=warmup, **KEYWORDS.get(name, {}))
+    lrs, cycle = train(model, optimizer, scheduler, TOTAL)
 
     wanted = TOP * reference_curve(name, warmup)
     until = TOTAL if name == "one_cycle" else TOTAL + 1  # OneCycle ends on the last step, the others after it
     tolerance = {"rtol": 1e-4, "atol": 1e-7} if tensor else {"rtol": 1e-9, "atol": 1e-12}
-    np.testing.assert_allclose(rates[:until, 0], wanted[:until], **tolerance)
-    np.testing.assert_allclose(rates[:until, 1], wanted[:until] * RATIO, **tolerance)
+    np.testing.assert_allclose(lrs[:until, 0], wanted[:until], **tolerance)
+    np.testing.assert_allclose(lrs[:until, 1], wanted[:until] * RATIO, **tolerance)
     peak = reference_curve(name, warmup).max()
     assert peak == pytest.approx(1.0)
-    assert rates.max(axis=0) == pytest.approx([TOP, TOP * RATIO], rel=1e-6)
+    assert lrs.max(axis=0) == pytest.approx([TOP, TOP * RATIO], rel=1e-6)
 
     for group, holder in zip(optimizer.param_groups, holders, strict=True):
         assert isinstance(group["lr"], torch.Tensor) == tensor
@@ -148,7 +149,7 @@ def test_every_schedule_follows_its_formula_in_every_group(name, warmup, kind, t
 @pytest.mark.parametrize(("name", "warmup"), CASES)
 def test_the_factory_returns_objects_of_torch_itself(name, warmup):
     _, optimizer = two_groups("sgd")
-    scheduler = make_scheduler(TOP, optimizer, name, total_steps=TOTAL, warmup_steps=warmup, **KEYWORDS.get(name, {}))
+    scheduler = make_scheduler(optimizer, name, TOP, total_steps=TOTAL, warmup_steps=warmup, **KEYWORDS.get(name, {}))
     assert type(scheduler).__module__ == "torch.optim.lr_scheduler"
     assert isinstance(scheduler, lr_scheduler.SequentialLR) == bool(warmup)
 
@@ -161,26 +162,26 @@ def test_the_names():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_sequence_has_a_rate_per_group(name):
+def test_a_sequence_has_one_lr_per_group(name):
     model, optimizer = two_groups("sgd")
     keywords = KEYWORDS.get(name, {})
-    scheduler = make_scheduler([0.01, 0.03], optimizer, name, total_steps=TOTAL, **keywords)
-    rates, _ = train(model, optimizer, scheduler, TOTAL)
-    assert rates.max(axis=0) == pytest.approx([0.01, 0.03])
+    scheduler = make_scheduler(optimizer, name, [0.01, 0.03], total_steps=TOTAL, **keywords)
+    lrs, _ = train(model, optimizer, scheduler, TOTAL)
+    assert lrs.max(axis=0) == pytest.approx([0.01, 0.03])
 
 
-@pytest.mark.parametrize("rates", [(0.01, 0.03), np.array([0.01, 0.03]), torch.tensor([0.01, 0.03])])
-def test_sequences_of_several_kinds(rates):
+@pytest.mark.parametrize("lrs", [(0.01, 0.03), np.array([0.01, 0.03]), torch.tensor([0.01, 0.03])])
+def test_sequences_of_several_kinds(lrs):
     _, optimizer = two_groups("sgd")
-    make_scheduler(rates, optimizer, "constant")
-    assert rates_of(optimizer) == pytest.approx([0.01, 0.03])
+    make_scheduler(optimizer, "constant", lrs)
+    assert lrs_of(optimizer) == pytest.approx([0.01, 0.03])
 
 
-@pytest.mark.parametrize("rate", [np.float32(0.01), torch.tensor(0.01), np.array(0.01)])
-def test_single_numbers_of_several_kinds(rate):
+@pytest.mark.parametrize("lr", [np.float32(0.01), torch.tensor(0.01), np.array(0.01)])
+def test_single_numbers_of_several_kinds(lr):
     _, optimizer = two_groups("sgd")
-    make_scheduler(rate, optimizer, "constant")
-    assert rates_of(optimizer) == pytest.approx([0.01, 0.001])
+    make_scheduler(optimizer, "constant", lr)
+    assert lrs_of(optimizer) == pytest.approx([0.01, 0.001])
 
 
 @pytest.mark.parametrize("as_sequence", [False, True])
@@ -188,10 +189,10 @@ def test_single_numbers_of_several_kinds(rate):
 def test_a_group_held_at_zero_stays_there(name, as_sequence):
     model, optimizer = two_groups("sgd")
     optimizer.param_groups[1]["lr"] = 0.0
-    rate = [TOP, 0.0] if as_sequence else TOP
-    scheduler = make_scheduler(rate, optimizer, name, total_steps=TOTAL, **KEYWORDS.get(name, {}))
-    rates, _ = train(model, optimizer, scheduler, TOTAL)
-    assert rates.max(axis=0) == pytest.approx([TOP, 0.0])
+    lr = [TOP, 0.0] if as_sequence else TOP
+    scheduler = make_scheduler(optimizer, name, lr, total_steps=TOTAL, **KEYWORDS.get(name, {}))
+    lrs, _ = train(model, optimizer, scheduler, TOTAL)
+    assert lrs.max(axis=0) == pytest.approx([TOP, 0.0])
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -200,9 +201,9 @@ def test_one_tensor_shared_by_all_groups_becomes_one_per_group(name):
     shared = torch.tensor(0.5)
     optimizer = torch.optim.Adam([{"params": layer.parameters()} for layer in model], lr=shared)
     keywords = {"lambda": {"lr_lambda": [lambda k: 1.0, lambda k: 1 / (k + 1)]}}.get(name, KEYWORDS.get(name, {}))
-    scheduler = make_scheduler([0.01, 0.03], optimizer, name, total_steps=TOTAL, **keywords)
-    rates, _ = train(model, optimizer, scheduler, TOTAL)
-    assert rates.max(axis=0) == pytest.approx([0.01, 0.03], rel=1e-5)
+    scheduler = make_scheduler(optimizer, name, [0.01, 0.03], total_steps=TOTAL, **keywords)
+    lrs, _ = train(model, optimizer, scheduler, TOTAL)
+    assert lrs.max(axis=0) == pytest.approx([0.01, 0.03], rel=1e-5)
     assert shared.item() == 0.5
     assert all(isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups)
     assert optimizer.param_groups[0]["lr"] is not optimizer.param_groups[1]["lr"]
@@ -210,15 +211,15 @@ def test_one_tensor_shared_by_all_groups_becomes_one_per_group(name):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_capturable_adamw(name, device):
-    """On the CPU capturable=True needs torch.compile; the rest of that setup, a tensor rate with foreach, runs here."""
+    """On the CPU capturable=True needs torch.compile; the rest of that setup, a tensor lr with foreach, runs here."""
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)).to(device)
     groups = [{"params": layer.parameters()} for layer in model]
     on_gpu = device.type == "cuda"
     optimizer = torch.optim.AdamW(groups, lr=torch.tensor(0.5, device=device), capturable=on_gpu, foreach=on_gpu)
-    scheduler = make_scheduler(TOP, optimizer, name, total_steps=TOTAL, **KEYWORDS.get(name, {}))
+    scheduler = make_scheduler(optimizer, name, TOP, total_steps=TOTAL, **KEYWORDS.get(name, {}))
     holders = [group["lr"] for group in optimizer.param_groups]
-    rates, _ = train(model, optimizer, scheduler, TOTAL)
-    assert rates.max(axis=0) == pytest.approx([TOP, TOP], rel=1e-5)
+    lrs, _ = train(model, optimizer, scheduler, TOTAL)
+    assert lrs.max(axis=0) == pytest.approx([TOP, TOP], rel=1e-5)
     assert all(group["lr"] is holder for group, holder in zip(optimizer.param_groups, holders, strict=True))
 
 
@@ -232,9 +233,9 @@ def test_a_chain_that_replaces_tensors_by_floats_does_not_get_through(monkeypatc
     monkeypatch.setattr(lr_scheduler, "SequentialLR", OlderSequentialLR)
     _, optimizer = two_groups("adam", tensor=True)
     holders = [group["lr"] for group in optimizer.param_groups]
-    make_scheduler(TOP, optimizer, "cosine", total_steps=TOTAL, warmup_steps=WARMUP)
+    make_scheduler(optimizer, "cosine", TOP, total_steps=TOTAL, warmup_steps=WARMUP)
     assert all(group["lr"] is holder for group, holder in zip(optimizer.param_groups, holders, strict=True))
-    assert rates_of(optimizer) == pytest.approx([TOP / (WARMUP + 1), TOP * RATIO / (WARMUP + 1)])
+    assert lrs_of(optimizer) == pytest.approx([TOP / (WARMUP + 1), TOP * RATIO / (WARMUP + 1)])
 
 
 # What an earlier scheduler leaves
@@ -243,7 +244,7 @@ def test_a_chain_that_replaces_tensors_by_floats_does_not_get_through(monkeypatc
 def test_the_traces_of_an_earlier_scheduler_are_replaced():
     model, optimizer = two_groups("sgd_momentum")
     leave_an_earlier_scheduler(model, optimizer)
-    make_scheduler(TOP, optimizer, "constant")
+    make_scheduler(optimizer, "constant", TOP)
     for group, lr in zip(optimizer.param_groups, [TOP, TOP * RATIO], strict=True):
         assert group["initial_lr"] == pytest.approx(lr)
         assert group["momentum"] == 0.9
@@ -252,10 +253,10 @@ def test_the_traces_of_an_earlier_scheduler_are_replaced():
 
 def test_a_momentum_that_stock_one_cycle_put_into_rmsprop_is_taken_out_again():
     model, optimizer = two_groups("rmsprop")
-    train(model, optimizer, make_scheduler(TOP, optimizer, "constant"), 2)  # history without momentum
+    train(model, optimizer, make_scheduler(optimizer, "constant", TOP), 2)  # history without momentum
     lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=10)
     assert momenta(optimizer) == [0.95, 0.95]
-    scheduler = make_scheduler(TOP, optimizer, "one_cycle", total_steps=TOTAL)
+    scheduler = make_scheduler(optimizer, "one_cycle", TOP, total_steps=TOTAL)
     _, cycle = train(model, optimizer, scheduler, TOTAL)  # stock: KeyError 'momentum_buffer'
     assert all(momentum == [0, 0] for momentum in cycle)
 
@@ -263,16 +264,16 @@ def test_a_momentum_that_stock_one_cycle_put_into_rmsprop_is_taken_out_again():
 def test_a_warmup_from_zero_that_was_never_stepped_keeps_the_ratios():
     _, optimizer = two_groups("sgd")
     lr_scheduler.LambdaLR(optimizer, lambda k: k / 10)
-    make_scheduler(TOP, optimizer, "constant")
-    assert rates_of(optimizer) == pytest.approx([TOP, TOP * RATIO])
+    make_scheduler(optimizer, "constant", TOP)
+    assert lrs_of(optimizer) == pytest.approx([TOP, TOP * RATIO])
 
 
 def test_made_again_and_again_on_one_optimizer_step_is_wrapped_once():
     model, optimizer = two_groups("sgd")
-    make_scheduler(TOP, optimizer, "constant")
+    make_scheduler(optimizer, "constant", TOP)
     wrapped = optimizer.step
     for name in ("cosine", "linear", "one_cycle"):
-        scheduler = make_scheduler(TOP, optimizer, name, total_steps=TOTAL, warmup_steps=0)
+        scheduler = make_scheduler(optimizer, name, TOP, total_steps=TOTAL, warmup_steps=0)
     assert optimizer.step is wrapped
     assert train(model, optimizer, scheduler, TOTAL)[0].max() == pytest.approx(TOP)
 
@@ -285,7 +286,7 @@ def test_momentum_is_cycled_only_in_the_groups_that_have_one(name):
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
     groups = [{"params": model[0].parameters(), "momentum": 0.9}, {"params": model[1].parameters()}]
     optimizer = torch.optim.SGD(groups, lr=0.1)
-    _, cycle = train(model, optimizer, make_scheduler(TOP, optimizer, name, total_steps=TOTAL), TOTAL)
+    _, cycle = train(model, optimizer, make_scheduler(optimizer, name, TOP, total_steps=TOTAL), TOTAL)
     assert {momentum for _, momentum in cycle} == {0.0}
     assert len({momentum for momentum, _ in cycle}) > 10
 
@@ -296,7 +297,7 @@ def test_given_momenta_are_kept_for_the_groups_that_have_one(name):
     groups = [{"params": model[0].parameters(), "momentum": 0.9}, {"params": model[1].parameters()}]
     optimizer = torch.optim.SGD(groups, lr=0.1)
     bounds = {"base_momentum": [0.6, 0.6], "max_momentum": 0.7}
-    _, cycle = train(model, optimizer, make_scheduler(TOP, optimizer, name, total_steps=TOTAL, **bounds), TOTAL)
+    _, cycle = train(model, optimizer, make_scheduler(optimizer, name, TOP, total_steps=TOTAL, **bounds), TOTAL)
     body = [momentum for momentum, _ in cycle]
     assert (min(body), max(body)) == pytest.approx((0.6, 0.7))
     assert {momentum for _, momentum in cycle} == {0.0}
@@ -305,14 +306,14 @@ def test_given_momenta_are_kept_for_the_groups_that_have_one(name):
 def test_adam_with_beta1_zero_keeps_it():
     model = nn.Linear(3, 1)
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.0, 0.99))
-    _, cycle = train(model, optimizer, make_scheduler(TOP, optimizer, total_steps=TOTAL), TOTAL)
+    _, cycle = train(model, optimizer, make_scheduler(optimizer, lr=TOP, total_steps=TOTAL), TOTAL)
     assert all(momentum == [0.0] for momentum in cycle)
 
 
 @pytest.mark.parametrize("kind", ["sgd_momentum", "adam"])
 def test_cycle_momentum_false_is_obeyed(kind):
     model, optimizer = two_groups(kind)
-    scheduler = make_scheduler(TOP, optimizer, total_steps=TOTAL, cycle_momentum=False)
+    scheduler = make_scheduler(optimizer, lr=TOP, total_steps=TOTAL, cycle_momentum=False)
     assert all(momentum == [0.9, 0.9] for momentum in train(model, optimizer, scheduler, TOTAL)[1])
 
 
@@ -322,7 +323,7 @@ def test_cycling_a_momentum_that_is_not_there_is_refused(kind, name):
     _, optimizer = two_groups(kind)
     before = [dict(group) for group in optimizer.param_groups]
     with pytest.raises(ArgumentError, match=r"cycle_momentum=True\) needs .* with a momentum .* leave .* out"):
-        make_scheduler(TOP, optimizer, name, total_steps=TOTAL, cycle_momentum=True)
+        make_scheduler(optimizer, name, TOP, total_steps=TOTAL, cycle_momentum=True)
     assert optimizer.param_groups == before
 
 
@@ -331,79 +332,79 @@ def test_cycling_a_momentum_that_is_not_there_is_refused(kind, name):
 
 def test_keywords_of_torch_reach_the_schedule():
     model, optimizer = two_groups("sgd")
-    rates, _ = train(model, optimizer, make_scheduler(1.0, optimizer, "step", step_size=3, gamma=0.5), 6)
-    assert rates[:, 0] == pytest.approx([1, 1, 1, 0.5, 0.5, 0.5, 0.25])
-    rates, _ = train(model, optimizer, make_scheduler(1.0, optimizer, "multi_step", milestones=[1, 3]), 4)
-    assert rates[:, 0] == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
-    rates, _ = train(model, optimizer, make_scheduler(1.0, optimizer, "exponential", gamma=0.5), 2)
-    assert rates[:, 0] == pytest.approx([1, 0.5, 0.25])
-    rates, _ = train(model, optimizer, make_scheduler(1.0, optimizer, "cosine", total_steps=4, eta_min=0.2), 4)
-    assert rates[-1] == pytest.approx([0.2, 0.2])
-    rates, _ = train(model, optimizer, make_scheduler(1.0, optimizer, "plateau", patience=0, factor=0.5), 3)
-    assert rates[:, 0] == pytest.approx([1, 1, 0.5, 0.25])
-    restarts = make_scheduler(1.0, optimizer, "cosine_warm_restarts", T_0=2, T_mult=2)
+    lrs, _ = train(model, optimizer, make_scheduler(optimizer, "step", 1.0, step_size=3, gamma=0.5), 6)
+    assert lrs[:, 0] == pytest.approx([1, 1, 1, 0.5, 0.5, 0.5, 0.25])
+    lrs, _ = train(model, optimizer, make_scheduler(optimizer, "multi_step", 1.0, milestones=[1, 3]), 4)
+    assert lrs[:, 0] == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+    lrs, _ = train(model, optimizer, make_scheduler(optimizer, "exponential", 1.0, gamma=0.5), 2)
+    assert lrs[:, 0] == pytest.approx([1, 0.5, 0.25])
+    lrs, _ = train(model, optimizer, make_scheduler(optimizer, "cosine", 1.0, total_steps=4, eta_min=0.2), 4)
+    assert lrs[-1] == pytest.approx([0.2, 0.2])
+    lrs, _ = train(model, optimizer, make_scheduler(optimizer, "plateau", 1.0, patience=0, factor=0.5), 3)
+    assert lrs[:, 0] == pytest.approx([1, 1, 0.5, 0.25])
+    restarts = make_scheduler(optimizer, "cosine_warm_restarts", 1.0, T_0=2, T_mult=2)
     assert train(model, optimizer, restarts, 7)[0][:, 0] == pytest.approx(
         [1, 0.5, 1, half_cosine(1 / 4, 1.0), 0.5, half_cosine(3 / 4, 1.0), 1, half_cosine(1 / 8, 1.0)]
     )
-    rates, _ = train(model, optimizer, make_scheduler(1.0, optimizer, "linear", total_steps=4, end_factor=0.5), 4)
-    assert rates[:, 0] == pytest.approx([1, 0.875, 0.75, 0.625, 0.5])
+    lrs, _ = train(model, optimizer, make_scheduler(optimizer, "linear", 1.0, total_steps=4, end_factor=0.5), 4)
+    assert lrs[:, 0] == pytest.approx([1, 0.875, 0.75, 0.625, 0.5])
 
 
 def test_what_torch_counts_it_counts_from_the_end_of_the_warmup():
     model, optimizer = two_groups("sgd")
-    scheduler = make_scheduler(1.0, optimizer, "multi_step", milestones=[2], warmup_steps=3)
-    rates, _ = train(model, optimizer, scheduler, 6)
-    assert rates[:, 0] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 0.1, 0.1])
+    scheduler = make_scheduler(optimizer, "multi_step", 1.0, milestones=[2], warmup_steps=3)
+    lrs, _ = train(model, optimizer, scheduler, 6)
+    assert lrs[:, 0] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 0.1, 0.1])
 
 
-def test_cyclic_runs_between_the_given_rates():
+def test_cyclic_runs_between_the_given_lrs():
     model, optimizer = two_groups("sgd")
-    scheduler = make_scheduler(1.0, optimizer, "cyclic", base_lr=0.2, step_size_up=4, warmup_steps=3)
-    rates, _ = train(model, optimizer, scheduler, 11)
+    scheduler = make_scheduler(optimizer, "cyclic", 1.0, base_lr=0.2, step_size_up=4, warmup_steps=3)
+    lrs, _ = train(model, optimizer, scheduler, 11)
     wanted = np.array([0.05, 0.1, 0.15, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.6, 0.4, 0.2])
-    np.testing.assert_allclose(rates, np.stack([wanted, wanted * RATIO], axis=1), rtol=1e-12)
+    np.testing.assert_allclose(lrs, np.stack([wanted, wanted * RATIO], axis=1), rtol=1e-12)
 
 
 def test_cyclic_takes_a_base_per_group():
     _, optimizer = two_groups("sgd")
-    make_scheduler([1.0, 0.5], optimizer, "cyclic", base_lr=[0.2, 0.4], step_size_up=4)
-    assert rates_of(optimizer) == pytest.approx([0.2, 0.4])
+    make_scheduler(optimizer, "cyclic", [1.0, 0.5], base_lr=[0.2, 0.4], step_size_up=4)
+    assert lrs_of(optimizer) == pytest.approx([0.2, 0.4])
 
 
 @pytest.mark.parametrize("total", [1, 2, 7, 20, 21])
 def test_cyclic_ends_at_its_base_whatever_the_length(total):
     model, optimizer = two_groups("sgd")
-    rates, _ = train(model, optimizer, make_scheduler(1.0, optimizer, "cyclic", total_steps=total), total)
+    lrs, _ = train(model, optimizer, make_scheduler(optimizer, "cyclic", 1.0, total_steps=total), total)
     if total > 1:
-        assert rates[[0, -1], 0] == pytest.approx([0.1, 0.1])
-    assert rates[:, 0].max() == pytest.approx(1.0)
+        assert lrs[[0, -1], 0] == pytest.approx([0.1, 0.1])
+    assert lrs[:, 0].max() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", ["plateau", "constant", "cyclic"])
 def test_schedules_that_need_no_length(name):
     model, optimizer = two_groups("sgd")
-    rates, _ = train(model, optimizer, make_scheduler(TOP, optimizer, name), 3)
-    assert rates[0, 0] == pytest.approx(TOP / 10 if name == "cyclic" else TOP)
+    lrs, _ = train(model, optimizer, make_scheduler(optimizer, name, TOP), 3)
+    assert lrs[0, 0] == pytest.approx(TOP / 10 if name == "cyclic" else TOP)
 
 
 @pytest.mark.parametrize("total", [np.int64(10), torch.tensor(10)])
 def test_whole_numbers_of_several_kinds(total):
     _, optimizer = two_groups("sgd")
-    assert make_scheduler(TOP, optimizer, total_steps=total).total_steps == 10
+    assert make_scheduler(optimizer, lr=TOP, total_steps=total).total_steps == 10
 
 
 @settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(SCHEDULES), total=st.integers(1, 40), data=st.data())
-def test_no_schedule_of_any_length_exceeds_its_top_or_goes_below_zero(name, total, data):
+def test_no_schedule_of_any_length_exceeds_its_peak_or_goes_below_zero(name, total, data):
     warmup = 0 if name in REFUSES_WARMUP else data.draw(st.integers(0, total - 1))
     _, optimizer = two_groups("adam")
-    scheduler = make_scheduler(TOP, optimizer, name, total_steps=total, warmup_steps=warmup, **KEYWORDS.get(name, {}))
+    scheduler = make_scheduler(optimizer, name, TOP, total_steps=total, warmup_steps=warmup, **KEYWORDS.get(name, {}))
     optimizer.step()  # without gradients: it only counts as one
-    rates = []
+    lrs = []
     for _ in range(total):
-        rates.append(rates_of(optimizer))
+        lrs.append(lrs_of(optimizer))
         scheduler.step(*[1.0] * (name == "plateau"))
-    body, head = np.array([*rates, rates_of(optimizer)]).T
+    body, head = np.array([*lrs, lrs_of(optimizer)]).T
     assert body.max() <= TOP * (1 + 1e-9)
     assert body.min() >= -1e-12
     np.testing.assert_allclose(head, body * RATIO, atol=1e-12)
@@ -423,7 +424,7 @@ def test_a_saved_schedule_goes_on_where_it_was(name, warmup, tensor, tmp_path):
         return (
             model,
             optimizer,
-            make_scheduler(TOP, optimizer, name, total_steps=TOTAL, warmup_steps=warmup, **keywords),
+            make_scheduler(optimizer, name, TOP, total_steps=TOTAL, warmup_steps=warmup, **keywords),
         )
 
     model, optimizer, scheduler = setup()
@@ -444,17 +445,17 @@ def test_a_saved_schedule_goes_on_where_it_was(name, warmup, tensor, tmp_path):
 @pytest.mark.parametrize(("name", "warmup"), CASES)
 def test_a_copy_for_a_preview_leaves_the_original_alone(name, warmup, kind):
     _, optimizer = two_groups(kind, tensor=True)
-    scheduler = make_scheduler(TOP, optimizer, name, total_steps=TOTAL, warmup_steps=warmup, **KEYWORDS.get(name, {}))
+    scheduler = make_scheduler(optimizer, name, TOP, total_steps=TOTAL, warmup_steps=warmup, **KEYWORDS.get(name, {}))
     before, state = copy.deepcopy(optimizer.param_groups), repr(scheduler.state_dict())
     groups = [copy.deepcopy({**group, "params": []}) for group in optimizer.param_groups]
     stand_in = SimpleNamespace(param_groups=groups, step=optimizer.step, _opt_called=True)
     preview = copy.deepcopy(scheduler, {id(optimizer): stand_in})
-    rates = [rates_of(stand_in)]
+    lrs = [lrs_of(stand_in)]
     for _ in range(TOTAL):
         preview.step(*[1.0] * (name == "plateau"))
-        rates.append(rates_of(stand_in))
+        lrs.append(lrs_of(stand_in))
     np.testing.assert_allclose(
-        np.array(rates)[:TOTAL, 0], TOP * reference_curve(name, warmup)[:TOTAL], rtol=1e-4, atol=1e-7
+        np.array(lrs)[:TOTAL, 0], TOP * reference_curve(name, warmup)[:TOTAL], rtol=1e-4, atol=1e-7
     )
     assert repr(optimizer.param_groups) == repr(before)
     assert repr(scheduler.state_dict()) == state
@@ -467,7 +468,7 @@ def test_asgd_takes_its_next_step_at_the_first_rate():
     for lr in (None, 0.01):
         parameter.grad = torch.ones(4)
         if lr is not None:
-            make_scheduler(0.25, optimizer, total_steps=TOTAL)
+            make_scheduler(optimizer, lr=0.25, total_steps=TOTAL)
         before = parameter.detach().clone()
         optimizer.step()
     torch.testing.assert_close(parameter.detach(), before - 0.01)
@@ -477,17 +478,17 @@ def test_asgd_takes_its_next_step_at_the_first_rate():
 
 
 BAD = [
-    ({"rate_or_rates": 0.0}, r"rate_or_rates=.*must be positive and finite, got 0\.0; pass"),
-    ({"rate_or_rates": -1.0}, r"rate_or_rates=.*must be positive and finite, got -1\.0"),
-    ({"rate_or_rates": math.nan}, r"rate_or_rates=.*must be positive and finite, got nan"),
-    ({"rate_or_rates": [0.1, 0.0]}, r"rate_or_rates=.*must be positive and finite, got \[0\.1, 0\.0\]"),
-    ({"rate_or_rates": [0.1, math.inf]}, r"rate_or_rates=.*must be positive and finite, got \[0\.1, inf\]"),
-    ({"rate_or_rates": [0.1]}, r"rate_or_rates=.*one rate per parameter group, 2 here, got \[0\.1\]; pass one number"),
-    ({"rate_or_rates": [0.1] * 3}, r"rate_or_rates=.*one rate per parameter group, 2 here"),
-    ({"rate_or_rates": []}, r"rate_or_rates=.*one rate per parameter group, 2 here, got \[\]"),
-    ({"rate_or_rates": [[0.1, 0.1]]}, r"rate_or_rates=.*one rate per parameter group, 2 here"),
-    ({"rate_or_rates": None}, r"rate_or_rates=.*got None"),
-    ({"rate_or_rates": object()}, r"rate_or_rates=.*must be a number or a sequence of numbers, got <object.*its `lr`"),
+    ({"lr": 0.0}, r"lr=.*must be positive and finite, got 0\.0; pass"),
+    ({"lr": -1.0}, r"lr=.*must be positive and finite, got -1\.0"),
+    ({"lr": math.nan}, r"lr=.*must be positive and finite, got nan"),
+    ({"lr": [0.1, 0.0]}, r"lr=.*must be positive and finite, got \[0\.1, 0\.0\]"),
+    ({"lr": [0.1, math.inf]}, r"lr=.*must be positive and finite, got \[0\.1, inf\]"),
+    ({"lr": [0.1]}, r"lr=.*one learning rate per parameter group, 2 here, got \[0\.1\]; pass one number"),
+    ({"lr": [0.1] * 3}, r"lr=.*one learning rate per parameter group, 2 here"),
+    ({"lr": []}, r"lr=.*one learning rate per parameter group, 2 here, got \[\]"),
+    ({"lr": [[0.1, 0.1]]}, r"lr=.*one learning rate per parameter group, 2 here"),
+    ({"lr": None}, r"lr=.*got None"),
+    ({"lr": object()}, r"lr=.*must be a number, a sequence of numbers, a Suggestion or a RangeTestResult, got <object"),
     ({"name": "one cycle"}, r"name=.*must be one of one_cycle, step, .*constant, got 'one cycle'"),
     ({"total_steps": None}, r"'one_cycle'\) needs total_steps.*pass total_steps=.*scheduler\.step\(\)"),
     ({"name": "cosine", "total_steps": None}, r"'cosine'\) needs total_steps"),
@@ -498,22 +499,23 @@ BAD = [
     ({"name": "exponential", "total_steps": None}, r"'exponential'\) needs total_steps or gamma"),
     ({"name": "cosine_warm_restarts", "total_steps": None}, r"needs total_steps or T_0"),
     ({"name": "lambda"}, r"'lambda'\) needs lr_lambda=\.\.\., a function .*got none"),
-    ({"total_steps": 0}, r"total_steps=.*must be a whole number from 1 up, got 0"),
-    ({"total_steps": 10.0}, r"total_steps=.*must be a whole number from 1 up, got 10\.0"),
-    ({"name": "cosine", "warmup_steps": -1}, r"warmup_steps=.*must be a whole number from 0 up, got -1"),
+    ({"total_steps": 0}, r"total_steps=.*must be an integer of at least 1, got 0"),
+    ({"total_steps": 10.0}, r"total_steps=.*must be an integer of at least 1, got 10\.0"),
+    ({"name": "cosine", "warmup_steps": -1}, r"warmup_steps=.*must be an integer of at least 0, got -1"),
     ({"name": "cosine", "warmup_steps": 20}, r"total_steps=.*must exceed warmup_steps=20, .*got 20; shorten"),
     ({"warmup_steps": 2}, r"'one_cycle', warmup_steps=.*must be 0, got 2: .*pct_start"),
     ({"name": "plateau", "warmup_steps": 2}, r"'plateau', warmup_steps=.*must be 0, got 2: .*'constant'"),
     ({"name": "cosine", "T_max": 3}, r"'cosine'\) takes no T_max, got 3; give the schedule's length, .*total_steps"),
     ({"name": "linear", "total_iters": 3}, r"'linear'\) takes no total_iters, got 3; give .*total_steps"),
     ({"epochs": 3}, r"'one_cycle'\) takes no epochs, got 3; give .*total_steps"),
-    ({"max_lr": 0.1}, r"takes no max_lr, got 0\.1; give the top rate as the first argument"),
+    ({"name": "step", "max_lr": 0.1}, r"takes no max_lr, got 0\.1; give the peak learning rate as lr"),
+    ({"max_lr": 0.1}, r"takes no max_lr, got 0\.1; give the peak learning rate as lr"),
     ({"last_epoch": 3}, r"takes no last_epoch, got 3; to resume, .*load_state_dict"),
     ({"gamma": 0.1}, r"'one_cycle'\) takes no gamma, got 0\.1; its keywords are total_steps, .*pct_start"),
     ({"name": "step", "stepsize": 3}, r"'step'\) takes no stepsize, got 3; its keywords are .*step_size, gamma"),
-    ({"name": "cyclic", "base_lr": 1.0}, r"base_lr=.*must not exceed the top rates .*got 1\.0; leave it out"),
+    ({"name": "cyclic", "base_lr": 1.0}, r"base_lr=.*must not exceed the peak learning rates .*got 1\.0; leave it out"),
     ({"name": "cyclic", "base_lr": 0.0}, r"base_lr=.*must be positive and finite, got 0\.0"),
-    ({"name": "cyclic", "base_lr": [0.1]}, r"base_lr=.*one rate per parameter group"),
+    ({"name": "cyclic", "base_lr": [0.1]}, r"base_lr=.*one learning rate per parameter group"),
     ({"pct_start": 2.0}, r"'one_cycle'\): torch's OneCycleLR refuses .*pct_start"),
     ({"pct_start": 0.05}, r"'one_cycle'\): torch's OneCycleLR refuses"),
     ({"name": "lambda", "lr_lambda": 3}, r"'lambda'\): torch's LambdaLR refuses"),
@@ -531,10 +533,10 @@ def test_bad_input_is_named_and_changes_nothing(arguments, message, tensor):
     model, optimizer = two_groups("adam", tensor=tensor)
     leave_an_earlier_scheduler(model, optimizer)
     before = [dict(group) for group in optimizer.param_groups]
-    values = rates_of(optimizer)
+    values = lrs_of(optimizer)
     with pytest.raises(ArgumentError, match=message):
-        make_scheduler(**{"rate_or_rates": 0.5, "optimizer": optimizer, "total_steps": 20, **arguments})
-    assert rates_of(optimizer) == values
+        make_scheduler(**{"lr": 0.5, "optimizer": optimizer, "total_steps": 20, **arguments})
+    assert lrs_of(optimizer) == values
     for group, entries in zip(optimizer.param_groups, before, strict=True):
         assert group.keys() == entries.keys()
         assert all(group[key] is entries[key] for key in entries)
@@ -542,7 +544,65 @@ def test_bad_input_is_named_and_changes_nothing(arguments, message, tensor):
 
 def test_what_is_no_optimizer_is_refused():
     with pytest.raises(ArgumentError, match=r"optimizer=.*must be a torch\.optim\.Optimizer, got Linear"):
-        make_scheduler(0.1, nn.Linear(2, 2), "constant")
+        make_scheduler(nn.Linear(2, 2), "constant", 0.1)
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (0, 2), (2, 0)])
+def test_arguments_in_another_order_are_an_error_that_shows_the_right_one(order):
+    _, optimizer = two_groups("sgd")
+    right = (optimizer, "cosine", 0.1)
+    name = "cosine" if 1 in order else "one_cycle"
+    with pytest.raises(
+        ArgumentError, match=rf"takes the optimizer first, .* write make_scheduler\(optimizer, '{name}', lr"
+    ):
+        make_scheduler(*(right[index] for index in order), total_steps=5)
+
+
+def test_a_missing_lr_is_an_error_that_says_what_it_may_be():
+    _, optimizer = two_groups("sgd")
+    with pytest.raises(ArgumentError, match=r"'cosine', lr=.* got None; pass a number, one per .*LRFinder\.find"):
+        make_scheduler(optimizer, "cosine", total_steps=5)
+
+
+# Suggestions and results
+
+
+class Result:
+    """What `make_scheduler` reads of a `RangeTestResult`."""
+
+    total_steps = 12
+
+    def group_lrs(self):
+        return [0.04, 0.02]
+
+
+def test_a_suggestion_is_the_lr_of_the_largest_group():
+    _, optimizer = two_groups("sgd")
+    make_scheduler(optimizer, "constant", Suggestion(lr=0.01, rule="auto", reason="", index=0))
+    assert lrs_of(optimizer) == pytest.approx([0.01, 0.001])
+
+
+def test_a_result_gives_the_lrs_of_all_groups_and_the_length():
+    _, optimizer = two_groups("sgd")
+    scheduler = make_scheduler(optimizer, "one_cycle", Result())
+    assert scheduler.total_steps == 12
+    assert [group["max_lr"] for group in optimizer.param_groups] == [0.04, 0.02]
+    assert make_scheduler(optimizer, "one_cycle", Result(), total_steps=7).total_steps == 7
+
+
+def test_a_result_of_another_number_of_groups_is_an_error():
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    with pytest.raises(ArgumentError, match=r"one learning rate per parameter group, 1 here, got \[0\.04, 0\.02\]"):
+        make_scheduler(optimizer, "constant", Result())
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_stand_in_needs_neither_a_metric_nor_a_function(name):
+    _, optimizer = two_groups("sgd")
+    scheduler = make_scheduler(optimizer, stand_in(name), TOP, total_steps=TOTAL)
+    optimizer.step()
+    scheduler.step()
+    assert stand_in(name) == name or name in {"plateau", "lambda"}
 
 
 def test_an_exception_of_the_users_function_arrives_unchanged_and_changes_nothing():
@@ -555,5 +615,5 @@ def test_an_exception_of_the_users_function_arrives_unchanged_and_changes_nothin
     _, optimizer = two_groups("sgd")
     before = [dict(group) for group in optimizer.param_groups]
     with pytest.raises(OwnError):
-        make_scheduler(0.1, optimizer, "lambda", lr_lambda=lr_lambda)
+        make_scheduler(optimizer, "lambda", 0.1, lr_lambda=lr_lambda)
     assert optimizer.param_groups == before

@@ -14,7 +14,7 @@ def setup(**kwargs):
 
 class Wrapper:
     def __init__(self, optimizer):
-        self.optimizer = optimizer
+        self.optimizer, self.param_groups = optimizer, optimizer.param_groups
 
 
 def test_an_optimizer_that_nobody_captured_is_stopped_before_it_writes():

@@ -24,7 +24,7 @@ def train(task: Task, lr: float, seed: int, schedule: str = "one_cycle") -> tupl
     """The held-out loss before and after a training; infinite after it where a loss was not finite."""
     setup = task.build(seed, lr)
     extra: dict[str, Any] = {"warmup_steps": task.total_steps // 20} if schedule == "cosine" else {}
-    scheduler = make_scheduler(lr, setup.optimizer, schedule, total_steps=task.total_steps, **extra)
+    scheduler = make_scheduler(setup.optimizer, schedule, lr, total_steps=task.total_steps, **extra)
     start = setup.evaluate()
     batches = endless(setup)
     for _ in range(task.total_steps):

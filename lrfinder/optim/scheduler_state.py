@@ -1,0 +1,61 @@
+"""What torch's schedulers leave in the parameter groups of an optimizer."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lrfinder.optim.param_groups import separate_lrs, set_lrs
+
+__all__ = ["clear_scheduler_state", "groups_kept_on_error"]
+
+
+def clear_scheduler_state(optimizer: Optimizer, lrs: Sequence[float]) -> None:
+    """Remove what an earlier scheduler left in the groups, and set `lr` and `initial_lr` of each.
+
+    A torch scheduler sets `initial_lr` only where there is none, so that a second scheduler would start from the lr of
+    the first. A momentum (or Adam's first beta) that was cycled is set to the optimizer's default. Tensor lrs that
+    groups share are separated.
+
+    Args:
+        optimizer: The optimizer.
+        lrs: One lr per group.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
+        >>> scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=10)
+        >>> clear_scheduler_state(optimizer, [0.5])
+        >>> [optimizer.param_groups[0][key] for key in ("lr", "initial_lr", "momentum")]
+        [0.5, 0.5, 0.9]
+    """
+    separate_lrs(optimizer)
+    set_lrs(optimizer, lrs)
+    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+        if "max_momentum" in group and "betas" in group:
+            group["betas"] = (optimizer.defaults["betas"][0], *group["betas"][1:])
+        elif "max_momentum" in group:
+            group["momentum"] = optimizer.defaults["momentum"]
+        for key in ("base_momentum", "max_momentum", "max_lr", "min_lr"):
+            group.pop(key, None)
+        group["initial_lr"] = lr
+
+
+@contextmanager
+def groups_kept_on_error(optimizer: Optimizer) -> Iterator[None]:
+    """Put the parameter groups back as they were, tensor lrs and their values included, if the block raises.
+
+    Args:
+        optimizer: The optimizer whose groups the block changes.
+    """
+    before = [dict(group) for group in optimizer.param_groups]
+    lrs = [lr.item() if isinstance(lr, Tensor) else lr for lr in (group["lr"] for group in before)]
+    try:
+        yield
+    except BaseException:
+        for group, entries in zip(optimizer.param_groups, before, strict=True):
+            group.clear()
+            group.update(entries)
+        set_lrs(optimizer, lrs)
+        raise
