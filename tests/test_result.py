@@ -324,11 +324,6 @@ def test_another_suggestion_may_be_scheduled():
     assert swept.param_groups[0]["lr"] == found.steepest.lr
 
 
-def test_the_optimizer_in_place_of_the_name_is_an_error():
-    with pytest.raises(ArgumentError, match=r"name=...\) must be one of one_cycle"):
-        result(context=Context(total_steps=50)).scheduler(optimizer(0.1), optimizer(0.1))
-
-
 # Files
 
 
