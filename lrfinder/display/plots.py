@@ -291,7 +291,9 @@ def _widen(ax: Axes, rates: tuple[float, float], losses: tuple[float, float], *,
 def _shade(ax: Axes, past: float | None, *, first: bool) -> None:
     """Shade the rates past divergence; with several results, those past the divergence of every one."""
     old = _ours(ax, SHADE)
-    starts = [past, *(float(patch.get_x()) for patch in old)] if past is not None and (first or old) else []
+    # axvspan gives a polygon before matplotlib 3.9, then a rectangle; both start with the lower left corner.
+    edges = [float(np.ravel(patch.get_xy())[0]) for patch in old]
+    starts = [past, *edges] if past is not None and (first or old) else []
     for patch in old:
         patch.remove()
     end = ax.get_xlim()[1]
