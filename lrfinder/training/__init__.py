@@ -2,7 +2,7 @@
 
 from lrfinder.training.batches import Batches
 from lrfinder.training.held_out import Remaining, held_out_count, pass_length
-from lrfinder.training.loaders import check_loader, is_one_shot, is_ordered
+from lrfinder.training.loaders import check_loader, clone, is_one_shot, is_ordered, shut_down
 from lrfinder.training.loop import OnPoint, run_sweep
 from lrfinder.training.loss import BatchLoss, Validation
 from lrfinder.training.loss_queue import LossQueue
@@ -22,6 +22,7 @@ __all__ = [
     "UserStep",
     "Validation",
     "check_loader",
+    "clone",
     "forbid_other_optimizers",
     "held_out_count",
     "is_one_shot",
@@ -29,5 +30,6 @@ __all__ = [
     "move",
     "pass_length",
     "run_sweep",
+    "shut_down",
     "train_short",
 ]
