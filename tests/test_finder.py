@@ -354,6 +354,7 @@ def test_a_one_shot_val_loader_is_consumed_with_a_warning():
 
 
 def stateful(workers):
+    pytest.importorskip("torchdata", minversion="0.11")
     module = pytest.importorskip("torchdata.stateful_dataloader")
     generator = torch.Generator().manual_seed(3)
     return module.StatefulDataLoader(Rows(), batch_size=8, shuffle=True, num_workers=workers, generator=generator)

@@ -78,7 +78,7 @@ def finder_for(
         raise ArgumentError(f"finder_for(accelerator=...) must be an Accelerator, got {type(accelerator).__name__}.")
     check_strategy(accelerator, "finder_for")
     for name, each, prepared in (
-        ("model", model, getattr(model, "_is_accelerate_prepared", False)),
+        ("model", model, _is_prepared(accelerator, model)),
         ("optimizer", optimizer, isinstance(optimizer, AcceleratedOptimizer)),
     ):
         if not prepared:
@@ -93,6 +93,11 @@ def finder_for(
                 "LRFinder itself."
             )
     return _AcceleratedFinder(accelerator, model, optimizer, criterion, **options)
+
+
+def _is_prepared(accelerator: Accelerator, model: nn.Module) -> bool:
+    inner = getattr(model, "module", model)  # before accelerate 1.14 a model in DistributedDataParallel has no mark
+    return getattr(model, "_is_accelerate_prepared", False) or any(inner is each for each in accelerator._models)
 
 
 def check_strategy(accelerator: Accelerator, caller: str) -> None:

@@ -22,8 +22,14 @@ def check_loader(loader: Any, name: str = "loader") -> None:
         name: The argument that it came in, for the message.
 
     Raises:
-        ArgumentError: It cannot be iterated, or what it would give are rows, samples or keys, not batches.
+        ArgumentError: It cannot be iterated, or what it would give are rows, samples or keys, not batches; or its
+            batch sampler cannot start again.
     """
+    if any(hasattr(sampler, "sampler_iter") for sampler in samplers(loader)):  # torchdata before 0.11
+        raise ArgumentError(
+            f"{name} must have a batch sampler that can start again, got a {type(loader).__name__} whose batch sampler "
+            "holds a running iterator, as those of torchdata before 0.11 do; install torchdata>=0.11."
+        )
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         remedy = "its items are samples; pass DataLoader(dataset, batch_size=...)"
     elif isinstance(loader, (Tensor, np.ndarray)):

@@ -231,6 +231,16 @@ def test_strategies_that_keep_parameters_elsewhere(name, monkeypatch):
         setup.finder()
 
 
+def test_a_model_is_prepared_if_the_accelerator_holds_it():
+    """Before accelerate 1.14 a model in DistributedDataParallel has no mark of its own."""
+    setup = Setup()
+    vars(setup.model).pop("_is_accelerate_prepared", None)
+    wrapped = nn.ModuleDict({"module": setup.model})
+    vars(wrapped)["module"] = setup.model
+    finder_for(setup.accelerator, wrapped, setup.optimizer)
+    finder_for(setup.accelerator, setup.model, setup.optimizer)
+
+
 def test_what_is_not_prepared():
     setup = Setup()
     model = nn.Linear(6, 2)

@@ -52,6 +52,14 @@ def test_the_argument_is_named():
         check_loader(3, "val_loader")
 
 
+def test_a_batch_sampler_that_cannot_start_again_is_an_error():
+    """As in torchdata 0.10, whose loaders gave no batches during and after a find."""
+    batch_sampler = BatchSampler(RandomSampler(range(8)), 4, drop_last=False)
+    batch_sampler.sampler_iter = iter(batch_sampler.sampler)
+    with pytest.raises(ArgumentError, match=r"^val_loader must have a batch sampler .* install torchdata>=0.11\.$"):
+        check_loader(DataLoader(range(8), batch_sampler=batch_sampler), "val_loader")
+
+
 def test_iterators_are_one_shot():
     class Dali:  # an iterator over itself, with a reset
         def __iter__(self):
