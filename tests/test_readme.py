@@ -4,6 +4,7 @@ A block is skipped only under a comment `<!-- not run: why -->`. Blocks under on
 """
 
 import ast
+import json
 import re
 import warnings
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import lrfinder
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "lrfinder/integrations/README.md")
+DOCUMENTS = ("README.md", "PYPI.md", "lrfinder/integrations/README.md")
 FRAMEWORKS = {"accelerate", "ignite", "lightning", "peft", "transformers", "torchdata"}
 FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?```python\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -193,6 +194,25 @@ def test_every_relative_link_leads_somewhere(page):
         if fragment:
             headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             assert fragment in map(anchor, headings), target
+
+
+def example(page):
+    """Return the first Python block of a page, and the output that follows it."""
+    return re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL).groups()
+
+
+def test_the_page_for_an_index_needs_no_other_file():
+    text = (ROOT / "PYPI.md").read_text(encoding="utf-8")
+    assert [target for target in re.findall(r"\]\((.*?)\)", text) if not target.startswith("https://")] == []
+    assert example(ROOT / "PYPI.md") == example(ROOT / "README.md")
+
+
+def test_the_printed_block_is_that_of_the_quickstart():
+    """Up to the seconds that it took."""
+    notebook = json.loads((ROOT / "notebooks" / "quickstart.ipynb").read_text(encoding="utf-8"))
+    printed = ["".join(each.get("text", ())) for cell in notebook["cells"] for each in cell.get("outputs", ())]
+    blocks = [re.sub(r"[\d.]+ s\n", "0 s\n", text) for text in [*printed, example(ROOT / "README.md")[1]]]
+    assert blocks[-1] in blocks[:-1]
 
 
 def test_headings_and_blocks_are_found():
