@@ -11,7 +11,7 @@ from lrfinder.curve import Suggestion
 from lrfinder.errors import ArgumentError
 from lrfinder.integrations import accelerate
 from lrfinder.integrations.base import kept
-from lrfinder.optim import group_lrs, group_ratios, largest_group, set_group_lrs
+from lrfinder.optim import base_lrs, group_lrs, group_ratios, largest_group, set_group_lrs
 from lrfinder.result import RangeTestResult
 
 __all__ = ["captured", "check_scheduler", "check_trainer", "data_sets", "set_lr"]
@@ -127,7 +127,7 @@ def set_lr(trainer: Trainer, lr: RangeTestResult | Suggestion | float) -> None:
     before = trainer.args.learning_rate, trainer.optimizer_cls_and_kwargs
     _write_arguments(trainer, base, rate)
     if trainer.optimizer is not None:
-        _write_optimizer(trainer, rates)
+        _write_optimizer(trainer, rates, base, rate)
         return
     top, found_ratios = _as_created(trainer)
     found = group_lrs(found_ratios, top)
@@ -148,8 +148,8 @@ def _as_created(trainer: Trainer) -> tuple[float, list[float]]:
     """Return the lr of the largest group, and all groups' ratios to it, in the optimizer that would be trained."""
     with kept(captured(trainer), data_sets(trainer), [trainer.args.device]):
         trainer.create_optimizer()
-        group = trainer.optimizer.param_groups[largest_group(trainer.optimizer)]
-        return float(group.get("initial_lr", group["lr"])), group_ratios(trainer.optimizer)
+        optimizer = trainer.optimizer
+        return base_lrs(optimizer)[largest_group(optimizer)], group_ratios(optimizer)
 
 
 def _write_arguments(trainer: Trainer, base: float, rate: float) -> None:
@@ -164,8 +164,11 @@ def _rescaled(old: float, base: float, rate: float) -> float:
     return rate if base in {0.0, old} else old * rate / base  # no rounding in the usual case
 
 
-def _write_optimizer(trainer: Trainer, rates: list[float]) -> None:
+def _write_optimizer(trainer: Trainer, rates: list[float], base: float, rate: float) -> None:
     optimizer, scheduler = trainer.optimizer, _own_scheduler(trainer)
+    default = optimizer.defaults.get("lr")
+    if default is not None:  # get_scheduler computes the floors of its schedules from it
+        optimizer.defaults["lr"] = _rescaled(float(default), base, rate)
     set_group_lrs(optimizer, rates)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         if "initial_lr" in group:  # left by a scheduler: the next one would start from it

@@ -452,6 +452,41 @@ def test_a_rate_reaches_an_optimizer_that_exists(own, rescaled, tmp_path):
     assert_same(outcome(trainer), outcome(build(tmp_path, trainer={"optimizers_of": rescaled})))
 
 
+def one_group(model):
+    return torch.optim.SGD(model.parameters(), lr=0.05), None
+
+
+def head_at_a_tenth(model):
+    groups = [{"params": model.bert.parameters()}, {"params": model.classifier.parameters(), "lr": 5e-3}]
+    return torch.optim.SGD(groups, lr=0.05), None
+
+
+def tensor_lr(model):
+    return torch.optim.Adam(model.parameters(), lr=torch.tensor(0.05)), None
+
+
+@pytest.mark.parametrize("own", [one_group, head_at_a_tenth, tensor_lr])
+@pytest.mark.parametrize(
+    ("schedule", "options", "floor"),
+    [
+        ("cosine_with_min_lr", {"min_lr": 0.003}, 0.003),
+        ("warmup_stable_decay", {"num_decay_steps": 2, "min_lr_ratio": 0.1}, 0.08),
+        ("polynomial", {"lr_end": 0.003}, 0.003),
+    ],
+)
+def test_the_floor_of_a_schedule_is_as_given_after_set_lr(schedule, options, floor, own, tmp_path):
+    """transformers computes it from the optimizer's `defaults["lr"]`."""
+    arguments = {"lr_scheduler_type": schedule, "lr_scheduler_kwargs": options, "learning_rate": 0.05}
+    trainer = build(tmp_path, trainer={"optimizers_of": own}, **arguments)
+    set_lr(trainer, 0.8)
+    scheduler = trainer.create_scheduler(num_training_steps=5)
+    assert scheduler.get_last_lr()[0] == pytest.approx(0.8)
+    for _ in range(5):
+        trainer.optimizer.step()
+        scheduler.step()
+    assert float(scheduler.get_last_lr()[0]) == pytest.approx(floor)
+
+
 def test_a_rate_reaches_the_next_training(tmp_path):
     trainer = build(tmp_path)
     trainer.train()
