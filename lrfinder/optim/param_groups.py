@@ -14,6 +14,7 @@ from lrfinder.optim.wrappers import unwrap_optimizer
 
 __all__ = [
     "LRWriter",
+    "base_lrs",
     "group_lrs",
     "group_ratios",
     "largest_group",
@@ -23,10 +24,59 @@ __all__ = [
 ]
 
 
-def largest_group(optimizer: Optimizer) -> int:
-    """Return the index of the parameter group with the most elements, whose lr is the one that is swept.
+def base_lrs(optimizer: Any) -> list[float]:
+    """Return the lr that each group's user has set, before a scheduler and before `lr_scale`.
 
-    It is the first of several equally large groups. A group whose base lr is 0 counts only if all are 0.
+    It is the group's `initial_lr`, if a scheduler left one, else its `lr`: in the middle of a warm-up from zero all
+    `lr` are 0 while `initial_lr` still tells the groups apart. Where dividing each by the group's `lr_scale` makes them
+    all equal, they have been multiplied by it already, and the quotient is returned.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups`. Tensor lrs are read here.
+
+    Returns:
+        One lr per group.
+
+    Raises:
+        ArgumentError: A group has no lr, or one that is negative or not finite.
+
+    Example:
+        >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1)
+        >>> scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 100)
+        >>> optimizer.param_groups[0]["lr"], base_lrs(optimizer)
+        (0.0, [0.1])
+    """  # noqa: DOC502 - raised by _base_lr
+    bases = [_base_lr(index, group) for index, group in enumerate(optimizer.param_groups)]
+    scales = _lr_scales(optimizer)
+    if len(set(scales)) > 1 and all(scales):
+        unscaled = [base / scale for base, scale in zip(bases, scales, strict=True)]
+        if all(math.isclose(each, unscaled[0], rel_tol=1e-5) for each in unscaled):
+            return unscaled
+    return bases
+
+
+def _base_lr(index: int, group: dict[str, Any]) -> float:
+    lr, initial_lr = group.get("lr"), group.get("initial_lr")
+    if lr is None:
+        raise ArgumentError(
+            f"optimizer.param_groups[{index}] must hold a learning rate, got lr=None; construct the optimizer with an "
+            "lr. One that computes its own step size has none to find; some can be told to use theirs, such as "
+            "transformers' Adafactor(..., lr=1e-3, relative_step=False, scale_parameter=False)."
+        )
+    lr = float(lr if initial_lr is None else initial_lr)
+    if not (math.isfinite(lr) and lr >= 0):
+        raise ArgumentError(
+            f"optimizer.param_groups[{index}] must have a finite, non-negative learning rate, got lr={lr}; "
+            "set its `lr` (and `initial_lr`, if a scheduler left one) before the call."
+        )
+    return lr
+
+
+def largest_group(optimizer: Optimizer) -> int:
+    """Return the index of the parameter group with the most trainable elements, whose lr is the one that is swept.
+
+    It is the first of several equally large groups. A group whose base lr is 0 counts only if all are 0; frozen
+    parameters (without `requires_grad`) count only if all are frozen.
 
     Args:
         optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
@@ -42,25 +92,27 @@ def largest_group(optimizer: Optimizer) -> int:
         >>> groups = [{"params": head.parameters()}, {"params": body.parameters(), "lr": 0.01}]
         >>> largest_group(torch.optim.SGD(groups, lr=0.1))
         1
-    """  # noqa: DOC502 - raised by _base_lrs
-    bases = _base_lrs(optimizer)
-    sizes = [sum(parameter.numel() for parameter in group["params"]) for group in optimizer.param_groups]
-    return max(range(len(sizes)), key=lambda index: (bases[index] != 0, sizes[index]))
+    """  # noqa: DOC502 - raised by base_lrs
+    bases = base_lrs(optimizer)
+    trainable = [sum(p.numel() for p in group["params"] if p.requires_grad) for group in optimizer.param_groups]
+    sizes = trainable if any(trainable) else [sum(p.numel() for p in g["params"]) for g in optimizer.param_groups]
+    return max(range(len(sizes)), key=lambda index: (sizes[index] > 0 and bases[index] != 0, sizes[index]))
 
 
 def group_ratios(optimizer: Optimizer) -> list[float]:
-    r"""Return each group's base lr as a multiple of the largest group's.
+    r"""Return each group's lr as a multiple of the largest group's base lr.
 
-    $$ r_g = b_g / b_\text{largest} $$
+    $$ r_g = s_g \, b_g / b_\text{largest} $$
 
-    where the base lr $b_g$ is the group's `initial_lr`, if a scheduler left one, else its `lr`: in the middle of a
-    warm-up from zero all `lr` are 0 while `initial_lr` still tells the groups apart.
+    where $b_g$ is the group's entry in `base_lrs`. $s_g$ is the group's `lr_scale`, which timm (layer decay) and others
+    write to the groups and which their schedulers multiply the lr by; it is 1 for a group without.
 
     Args:
         optimizer: The optimizer, or a wrapper around one with the same `param_groups`. Tensor lrs are read here.
 
     Returns:
-        One ratio per group, 1.0 for the largest group; all 1.0 where every base lr is 0.
+        One ratio per group, 1.0 for the largest group if it has no `lr_scale`. Where the largest group's base lr is 0,
+        all base lrs count as equal.
 
     Raises:
         ArgumentError: A group has no usable lr.
@@ -70,10 +122,10 @@ def group_ratios(optimizer: Optimizer) -> list[float]:
         >>> groups = [{"params": head.parameters()}, {"params": body.parameters(), "lr": 0.01}]
         >>> group_ratios(torch.optim.SGD(groups, lr=0.1))
         [10.0, 1.0]
-    """  # noqa: DOC502 - raised by _base_lrs
-    bases = _base_lrs(optimizer)
+    """  # noqa: DOC502 - raised by base_lrs
+    bases = base_lrs(optimizer)
     base = bases[largest_group(optimizer)]
-    return [each / base for each in bases] if base else [1.0] * len(bases)
+    return [scale * (each / base if base else 1.0) for scale, each in zip(_lr_scales(optimizer), bases, strict=True)]
 
 
 def group_lrs(optimizer_or_ratios: Optimizer | Sequence[float], lr: float) -> list[float]:
@@ -206,20 +258,8 @@ class LRWriter:
             group["lr"] = lr * ratio
 
 
-def _base_lrs(optimizer: Any) -> list[float]:
-    """Return each group's lr as its user set it: `initial_lr` where a scheduler left one, else `lr`.
-
-    Raises:
-        ArgumentError: A group has no usable lr.
-    """
-    bases = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
-    for index, base in enumerate(bases):
-        if not (math.isfinite(base) and base >= 0):
-            raise ArgumentError(
-                f"optimizer.param_groups[{index}] must have a finite, non-negative learning rate, got lr={base}; "
-                "set its `lr` (and `initial_lr`, if a scheduler left one) before the call."
-            )
-    return bases
+def _lr_scales(optimizer: Any) -> list[float]:
+    return [float(group.get("lr_scale", 1.0)) for group in optimizer.param_groups]
 
 
 def _fill_prepared_lrs(optimizer: Optimizer, lrs: Sequence[float]) -> None:

@@ -96,7 +96,8 @@ class SchedulerEntry:
     def momentum_keywords(self, name: str, optimizer: Optimizer, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keywords that restrict the cycle of momentum to the groups that have momentum.
 
-        Torch's class would set a momentum in every group, also where it was 0.
+        Torch's class would set a momentum in every group, also where it was 0. It can cycle one kind only, the one in
+        the optimizer's `defaults`, and needs it in every group.
 
         Args:
             name: The name of the schedule, for messages.
@@ -107,17 +108,17 @@ class SchedulerEntry:
             Keywords for `factory`; none where every group's momentum is cycled, or none is to be.
 
         Raises:
-            ArgumentError: `cycle_momentum=True` was given, and no group has a momentum.
+            ArgumentError: `cycle_momentum=True` was given, and torch can cycle no group's momentum.
         """
         groups = optimizer.param_groups
-        has_momentum = [bool(group["betas"][0] if "betas" in group else group.get("momentum", 0)) for group in groups]
+        has_momentum = [bool(momentum) for momentum in _cyclable_momenta(optimizer)]
         if all(has_momentum) or given.get("cycle_momentum") is False:
             return {}
         if not any(has_momentum):
             if given.get("cycle_momentum"):
                 raise ArgumentError(
-                    f"make_scheduler({name!r}, cycle_momentum=True) needs an optimizer with a momentum above 0, got "
-                    f"{type(optimizer).__name__} without; leave cycle_momentum out."
+                    f"make_scheduler({name!r}, cycle_momentum=True) needs an optimizer with a momentum above 0, in its "
+                    f"`defaults` and in each group, got {type(optimizer).__name__} without; leave cycle_momentum out."
                 )
             return {"cycle_momentum": False}
         keywords = {}
@@ -127,3 +128,12 @@ class SchedulerEntry:
             values = value if isinstance(value, (list, tuple)) else [value] * len(groups)
             keywords[key] = [value if has else 0.0 for value, has in zip(values, has_momentum, strict=True)]
         return keywords
+
+
+def _cyclable_momenta(optimizer: Optimizer) -> list[Any]:
+    """Return each group's momentum or first beta, as torch's schedulers look for it; 0 where they cannot cycle it."""
+    groups, defaults = optimizer.param_groups, optimizer.defaults
+    key = next((key for key in ("betas", "momentum") if key in defaults), None)
+    if key is None or not all(group.get(key) is not None for group in groups):
+        return [0] * len(groups)
+    return [group[key] if key == "momentum" else group[key][0] for group in groups]

@@ -10,13 +10,16 @@ from lrfinder.optim.param_groups import separate_lrs, set_lrs
 
 __all__ = ["clear_scheduler_state", "groups_kept_on_error"]
 
+ONE_CYCLE_KEYS = frozenset({"initial_lr", "max_lr", "min_lr"})  # OneCycleLR leaves all of them in each group
+MOMENTUM_KEYS = frozenset({"base_momentum", "max_momentum"})  # so do OneCycleLR and CyclicLR where they cycle it
+
 
 def clear_scheduler_state(optimizer: Optimizer, lrs: Sequence[float]) -> None:
-    """Remove what an earlier scheduler left in the groups, and set `lr` and `initial_lr` of each.
+    """Remove what an earlier torch scheduler left in the groups, and set `lr` and `initial_lr` of each.
 
     A torch scheduler sets `initial_lr` only where there is none, so that a second scheduler would start from the lr of
-    the first. A momentum (or Adam's first beta) that was cycled is set to the optimizer's default. Tensor lrs that
-    groups share are separated.
+    the first. A momentum (or Adam's first beta) that was cycled is set to the optimizer's default. Keys that belong to
+    the optimizer, such as optimi's `max_lr`, are kept. Tensor lrs that groups share are separated.
 
     Args:
         optimizer: The optimizer.
@@ -33,12 +36,13 @@ def clear_scheduler_state(optimizer: Optimizer, lrs: Sequence[float]) -> None:
     separate_lrs(optimizer)
     set_lrs(optimizer, lrs)
     for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-        if "max_momentum" in group and "betas" in group:
+        left = [keys for keys in (ONE_CYCLE_KEYS, MOMENTUM_KEYS) if keys <= group.keys() - optimizer.defaults.keys()]
+        if MOMENTUM_KEYS in left and "betas" in optimizer.defaults:
             group["betas"] = (optimizer.defaults["betas"][0], *group["betas"][1:])
-        elif "max_momentum" in group:
+        elif MOMENTUM_KEYS in left and "momentum" in optimizer.defaults:
             group["momentum"] = optimizer.defaults["momentum"]
-        for key in ("base_momentum", "max_momentum", "max_lr", "min_lr"):
-            group.pop(key, None)
+        for key in frozenset().union(*left):
+            del group[key]
         group["initial_lr"] = lr
 
 

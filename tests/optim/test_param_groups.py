@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrfinder.errors import ArgumentError
-from lrfinder.optim.param_groups import LRWriter, group_lrs, group_ratios, largest_group, separate_lrs, set_group_lrs
+from lrfinder.optim.param_groups import (
+    LRWriter,
+    base_lrs,
+    group_lrs,
+    group_ratios,
+    largest_group,
+    separate_lrs,
+    set_group_lrs,
+)
+from lrfinder.optim.schedulers import make_scheduler
 
 
 def parameters(*sizes, device=None):
@@ -79,6 +88,87 @@ def test_tensor_lrs_are_read():
         [{"params": parameters(9), "lr": torch.tensor(0.5)}, {"params": parameters(2), "lr": torch.tensor(0.25)}]
     )
     assert group_ratios(optimizer) == [1.0, 0.5]
+
+
+def with_frozen(body_lr, head_lr):
+    """Return an optimizer of a large, frozen body and a small head."""
+    optimizer = sgd((90, body_lr), (4, head_lr))
+    optimizer.param_groups[0]["params"][0].requires_grad_(False)
+    return optimizer
+
+
+def test_frozen_parameters_do_not_count():
+    optimizer = with_frozen(1e-5, 1e-3)
+    assert largest_group(optimizer) == 1
+    assert group_ratios(optimizer) == pytest.approx([1e-2, 1.0])
+
+
+def test_a_frozen_group_does_not_lead_where_the_trainable_ones_have_lr_zero():
+    optimizer = with_frozen(1e-5, 0.0)
+    assert largest_group(optimizer) == 1
+    assert group_ratios(optimizer) == [1.0, 1.0]
+
+
+def test_frozen_groups_count_where_all_are_frozen():
+    optimizer = with_frozen(1e-5, 1e-3)
+    optimizer.param_groups[1]["params"][0].requires_grad_(False)
+    assert largest_group(optimizer) == 0
+
+
+@pytest.mark.parametrize("group", [{"lr": None}, {}, {"lr": None, "initial_lr": 0.1}, {"initial_lr": 0.1}], ids=str)
+def test_an_lr_that_is_missing_is_refused_with_the_remedy(group):
+    optimizer = sgd((9, 0.1), (2, 0.1))
+    optimizer.param_groups[1] = {"params": optimizer.param_groups[1]["params"], **group}
+    with pytest.raises(ArgumentError, match=r"groups\[1\] must hold a learning rate, got lr=None; .*relative_step"):
+        group_ratios(optimizer)
+
+
+def test_an_initial_lr_of_none_is_passed_over():
+    optimizer = sgd((9, 0.1), (2, 0.2))
+    optimizer.param_groups[1]["initial_lr"] = None
+    assert base_lrs(optimizer) == [0.1, 0.2]
+
+
+# `lr_scale`, a factor that schedulers of timm and others multiply the lr by
+
+
+def scaled(*lrs):
+    optimizer = sgd(*((size, lr) for size, lr in zip((9, 2, 4), lrs, strict=True)))
+    for group, scale in zip(optimizer.param_groups, (0.25, 1.0, 0.5), strict=True):
+        group["lr_scale"] = scale
+    return optimizer
+
+
+def test_lr_scale_multiplies_the_swept_lr():
+    optimizer = scaled(0.1, 0.1, 0.1)
+    assert base_lrs(optimizer) == [0.1, 0.1, 0.1]
+    LRWriter(optimizer).write(0.8)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.8, 0.4])
+
+
+def test_lrs_that_lr_scale_has_multiplied_already_are_not_multiplied_twice():
+    optimizer = scaled(0.025, 0.1, 0.05)
+    assert base_lrs(optimizer) == pytest.approx([0.1, 0.1, 0.1])
+    assert group_ratios(optimizer) == pytest.approx([0.25, 1.0, 0.5])
+
+
+def test_initial_lr_is_the_lr_before_lr_scale():
+    """timm's schedulers keep it so."""
+    optimizer = scaled(0.025, 0.1, 0.05)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = 0.1
+    assert group_ratios(optimizer) == pytest.approx([0.25, 1.0, 0.5])
+
+
+def test_a_scheduler_at_the_swept_lrs_does_not_scale_the_next_sweep_twice():
+    optimizer = scaled(0.1, 0.1, 0.1)
+    make_scheduler(optimizer, "constant", 0.8)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.8, 0.4])
+    assert base_lrs(optimizer) == pytest.approx([0.8, 0.8, 0.8])
+
+
+def test_lr_scale_comes_on_top_of_different_lrs():
+    assert group_ratios(scaled(0.2, 0.1, 0.1)) == pytest.approx([0.25, 0.5, 0.25])
 
 
 @pytest.mark.parametrize("lr", [math.nan, math.inf, -0.1])

@@ -617,3 +617,71 @@ def test_an_exception_of_the_users_function_arrives_unchanged_and_changes_nothin
     with pytest.raises(OwnError):
         make_scheduler(optimizer, "lambda", 0.1, lr_lambda=lr_lambda)
     assert optimizer.param_groups == before
+
+
+# Keys that belong to the optimizer
+
+
+class OwnKeys(torch.optim.Optimizer):
+    """Plain gradient descent that reads keys of its own at each step, as optimi's AdamW does `max_lr`."""
+
+    def __init__(self, params, lr, **own):
+        super().__init__(params, {"lr": lr, **own})
+        self.own = own
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            assert self.own.keys() <= group.keys()
+            for parameter in group["params"]:
+                parameter.data.sub_(parameter.grad, alpha=float(group["lr"]))
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["fresh", "after_another"])
+@pytest.mark.parametrize("own", [{"max_lr": 1.0}, {"min_lr": 1e-5}, {"max_lr": 1.0, "min_lr": 0.0}], ids=str)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_keys_that_belong_to_the_optimizer_are_kept(name, own, earlier):
+    model = nn.Linear(3, 1)
+    optimizer = OwnKeys(model.parameters(), lr=0.1, **own)
+    if earlier:
+        lr_scheduler.OneCycleLR(optimizer, 0.3, 9, cycle_momentum=False)
+    scheduler = make_scheduler(optimizer, name, TOP, total_steps=TOTAL, **KEYWORDS.get(name, {}))
+    lrs, _ = train(model, optimizer, scheduler, TOTAL)
+    assert lrs.max() == pytest.approx(TOP)
+    assert own.keys() <= optimizer.param_groups[0].keys()
+
+
+def test_a_key_of_the_user_that_only_looks_like_a_schedulers_is_kept():
+    _, optimizer = two_groups("sgd")
+    optimizer.param_groups[0]["min_lr"] = 1e-5  # read by a schedule of the user
+    make_scheduler(optimizer, "constant", TOP)
+    assert optimizer.param_groups[0]["min_lr"] == 1e-5
+
+
+class GroupMomentum(torch.optim.Optimizer):
+    """Momentum in one group, betas in the other, and neither in `defaults`, as in the Muon package."""
+
+    def __init__(self, model):
+        groups = [
+            {"params": model[0].parameters(), "lr": 0.02, "momentum": 0.95},
+            {"params": model[2].parameters(), "lr": 0.002, "betas": (0.9, 0.95)},
+        ]
+        super().__init__(groups, {})
+
+    def step(self, closure=None):
+        pass
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_momentum_that_is_only_in_the_groups_stays_as_it_is(name):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    optimizer = GroupMomentum(model)
+    scheduler = make_scheduler(optimizer, name, TOP, total_steps=TOTAL, **KEYWORDS.get(name, {}))
+    lrs, cycle = train(model, optimizer, scheduler, TOTAL)
+    assert lrs.max(axis=0) == pytest.approx([TOP, TOP * RATIO])
+    assert all(momenta == [0.95, 0.9] for momenta in cycle)
+
+
+def test_cycling_a_momentum_that_torch_cannot_see_is_refused():
+    optimizer = GroupMomentum(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)))
+    with pytest.raises(ArgumentError, match=r"cycle_momentum=True\) needs .*in its `defaults` and in each group"):
+        make_scheduler(optimizer, "one_cycle", TOP, total_steps=TOTAL, cycle_momentum=True)
