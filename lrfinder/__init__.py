@@ -7,7 +7,7 @@ training setup back bit for bit, and its result builds the scheduler.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.curve import RULES, SMOOTHINGS, Context, Curve, StopReason, Suggestion, Sweep, smooth
+from lrfinder.curve import RULES, SMOOTHINGS, Context, Curve, Landmarks, StopReason, Suggestion, Sweep, smooth
 from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSuggestionError, RankError, RestoreError
 from lrfinder.version import __version__
 
@@ -28,6 +28,7 @@ __all__ = [
     "LRFinder",
     "LRFinderError",
     "LRFinderWarning",
+    "Landmarks",
     "NoSuggestionError",
     "RangeTestResult",
     "RankError",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder import checks
-from lrfinder.curve import Context, Curve, Refined, curve_warnings, lr_spreads
+from lrfinder.curve import RULES, Context, Curve, CustomRule, Refined, curve_warnings, lr_spreads, rule_name
 from lrfinder.display import Progress, versions
 from lrfinder.distributed import Ranks, before_forward, rank_group
 from lrfinder.errors import ArgumentError
@@ -136,7 +136,7 @@ class LRFinder:
         val_loader: Iterable[Any] | None = None,
         val_batches: int = 8,
         smoothing: str = "gaussian",
-        rule: str = "auto",
+        rule: str | CustomRule = "auto",
         total_steps: int | None = None,
         schedule: str = "one_cycle",
         refine: bool = False,
@@ -162,7 +162,7 @@ class LRFinder:
             val_loader: Measure the loss on held-out data instead, after each step.
             val_batches: How many batches of it; they are kept on the device.
             smoothing: How noise is taken out of the curve: a key of `lrfinder.SMOOTHINGS`.
-            rule: Which rule makes the suggestion: a key of `lrfinder.RULES`.
+            rule: Which rule makes the suggestion: a key of `lrfinder.RULES`, or a function `(curve, context) -> lr`.
             total_steps: How many optimizer steps the training will take: long trainings want smaller rates.
             schedule: The schedule that the rate is for: one of `lrfinder.SCHEDULES`.
             refine: Also try a few rates in short annealed trainings. Needs `total_steps`; pass a `val_loader` where
@@ -330,15 +330,17 @@ class LRFinder:
     def _result(self, curve: Curve, curves: Iterable[Curve], search: Search, begin: float) -> RangeTestResult:
         curves = tuple(curves)
         context = replace(search.context, batch_size=search.batches.batch_size)
+        rule = search.options.rule
+        rules = [rule, *(name for name in RULES if name != rule_name(rule))]
         return RangeTestResult(
             curve=curve,
             context=context,
-            rule=search.options.rule,
+            rule=rule,
             group_ratios=tuple(search.rates.ratios),
             steps=search.progress.steps,
             seconds=time.perf_counter() - begin,
             warnings=(*curve_warnings(curve, context), *setup_warnings(search, curve, self.optimizer)),
-            spreads=lr_spreads(curves, context) if len(curves) > 1 else {},
+            spreads=lr_spreads(curves, context, rules) if len(curves) > 1 else {},
             meta=self._meta(search, context),
             optimizer=weakref.ref(self.optimizer),
         )

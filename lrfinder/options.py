@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lrfinder.checks import check_positive, positive_int
-from lrfinder.curve import MODES, RULES, SMOOTHINGS, grid
+from lrfinder.curve import MODES, RULES, SMOOTHINGS, CustomRule, Landmarks, grid, rule_name
 from lrfinder.errors import ArgumentError
 from lrfinder.optim import SCHEDULES
 from lrfinder.training import check_loader, is_one_shot, is_ordered
@@ -28,7 +28,7 @@ class FindOptions:
     val_loader: Any = None
     val_batches: int = 8
     smoothing: str = "gaussian"
-    rule: str = "auto"
+    rule: str | CustomRule = "auto"
     total_steps: int | None = None
     schedule: str = "one_cycle"
     refine: bool = False
@@ -45,11 +45,11 @@ class FindOptions:
         for name, value, known in (
             ("mode", self.mode, tuple(MODES)),
             ("smoothing", self.smoothing, tuple(SMOOTHINGS)),
-            ("rule", self.rule, tuple(RULES)),
             ("schedule", self.schedule, tuple(SCHEDULES)),
         ):
             if value not in known:
                 raise ArgumentError(f"LRFinder.find({name}=...) must be one of {', '.join(known)}, got {value!r}.")
+        self._check_rule()
         self._check_range()
         for name in ("val_batches", "repeats"):
             self._set(name, positive_int(f"LRFinder.find({name}=...)", getattr(self, name)))
@@ -68,6 +68,18 @@ class FindOptions:
         if self.on_step is not None and not callable(self.on_step):
             raise ArgumentError(f"LRFinder.find(on_step=...) must be callable, got {type(self.on_step).__name__}.")
 
+    def _check_rule(self) -> None:
+        known = {field.name for field in fields(Landmarks)}
+        if not callable(self.rule) and self.rule not in tuple(RULES):
+            hint = f"; it is a landmark, see result.landmarks.{self.rule}" if self.rule in tuple(known) else ""
+            raise ArgumentError(
+                f"LRFinder.find(rule=...) must be one of {', '.join(RULES)}, or a function (curve, context) -> lr, "
+                f"got {self.rule!r}{hint}."
+            )
+        if self.rule == "refine":
+            self._set("refine", True)
+            self._set("rule", "auto")  # where no short training gained anything
+
     def _check_range(self) -> None:
         self._set("num_iter", positive_int("LRFinder.find(num_iter=...)", self.num_iter))
         for name in ("start_lr", "end_lr"):
@@ -79,7 +91,7 @@ class FindOptions:
         end = self.end_lr if self.end_lr is not None else start * 1e3
         grid(start, end, self.num_iter, self.mode)
 
-    def _set(self, name: str, value: float) -> None:
+    def _set(self, name: str, value: float | str) -> None:
         object.__setattr__(self, name, value)  # a plain number in place of NumPy's: JSON has no others
 
     def shared(self, loader: Any) -> dict[str, Any]:
@@ -94,7 +106,7 @@ class FindOptions:
         local = {"progress", "on_step", "val_loader"}
         options = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in local}
         kinds = {"val_loader": self.val_loader is not None, "kind of loader (an iterator)": is_one_shot(loader)}
-        return options | kinds
+        return options | kinds | {"rule": rule_name(self.rule)}
 
     def check_loader(self, loader: Any) -> None:
         """Check the options that depend on the loader.

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrfinder.checks import check_positive
-from lrfinder.curve import RULES, Context, Curve, Floats, StopReason, Suggestion, suggest
+from lrfinder.curve import (
+    RULES,
+    Context,
+    Curve,
+    CustomRule,
+    Floats,
+    Landmarks,
+    StopReason,
+    Suggestion,
+    find_landmarks,
+    rule_name,
+    suggest,
+)
 from lrfinder.display import (
     SCHEMA,
     block,
@@ -43,7 +55,7 @@ class RangeTestResult:
     Args:
         curve: What was measured.
         context: What is known of the training; the rules read it.
-        rule: The rule behind `suggestion`.
+        rule: The rule behind `suggestion`: a key of `lrfinder.RULES` or a function.
         group_ratios: Each parameter group's rate as a multiple of the reference group's.
         steps: Optimizer steps spent in all: scout, sweep, repeats and refining.
         seconds: Time spent in all.
@@ -68,7 +80,7 @@ class RangeTestResult:
 
     curve: Curve
     context: Context = field(default_factory=Context)
-    rule: str = "auto"
+    rule: str | CustomRule = "auto"
     group_ratios: tuple[float, ...] = (1.0,)
     steps: int = 0
     seconds: float = 0.0
@@ -109,26 +121,28 @@ class RangeTestResult:
         """How long the training will be, as it was given to `find`."""
         return self.context.total_steps
 
-    def suggest(self, rule: str) -> Suggestion:
+    def suggest(self, rule: str | CustomRule) -> Suggestion:
         """Apply one rule to the curve.
 
         Args:
-            rule: Its name, see `lrfinder.RULES`; after refining also `"refine"`.
+            rule: Its name, see `lrfinder.RULES`, or a function `(curve, context) -> lr`.
 
         Returns:
             The rate and the reason for it.
 
         Raises:
-            ArgumentError: There is no such rule.
+            ArgumentError: There is no such rule, or the function returned no positive finite number.
             NoSuggestionError: The curve lacks what the rule looks for; the message says what.
         """  # noqa: DOC502 - raised by the rules
         if rule == "refine" and self.refined is not None:
             return self.refined
-        known = self.__dict__.get("suggestions", {}).get(rule)
+        known = self.__dict__.get("suggestions", {}).get(rule) if isinstance(rule, str) else None
         if known is not None:
             return known  # type: ignore[no-any-return]  # the values of the cached property
+        if "suggestions" in self.__dict__ and rule == self.rule and rule not in RULES:
+            raise NoSuggestionError(f"{rule} had no suggestion when this result was saved. Use one of lrfinder.RULES.")
         found = suggest(rule, self.curve, self.context)
-        return replace(found, spread=self.spreads.get(rule))
+        return replace(found, spread=self.spreads.get(found.rule))
 
     @property
     def suggestion(self) -> Suggestion:
@@ -139,25 +153,30 @@ class RangeTestResult:
     def suggestions(self) -> dict[str, Suggestion]:
         """All rules that apply, by name, the one that `find` was called with first."""
         found = {} if self.refined is None else {"refine": self.refined}
-        for rule in [self.rule, *(rule for rule in RULES if rule != self.rule)]:
+        for rule in [self.rule, *(rule for rule in RULES if rule not in {self._rule_name, *found})]:
             with suppress(NoSuggestionError):
-                found[rule] = self.suggest(rule)
+                found[rule_name(rule)] = self.suggest(rule)
         return found
 
-    @property
-    def steepest(self) -> Suggestion | None:
-        """Where the smoothed loss falls fastest, or None."""
-        return self.suggestions.get("steepest")
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        """Learning rates at which something is seen on the curve: onset, steepest, minimum, divergence. Not advice."""
+        return find_landmarks(self.curve, self.context)
 
     @property
-    def divergence(self) -> Suggestion | None:
-        """Where the loss begins to rise for good, or None: a point, not advice."""
-        return self.suggestions.get("divergence")
+    def _rule_name(self) -> str:
+        return self.rule if isinstance(self.rule, str) else rule_name(self.rule)
 
     @property
-    def onset(self) -> Suggestion | None:
-        """Where learning starts, or None: the base of a cyclical schedule."""
-        return self.suggestions.get("onset")
+    def _shown(self) -> dict[str, Suggestion]:
+        # What texts and plots show: the suggestions, then the landmarks in the form of suggestions.
+        shown = dict(self.suggestions)
+        for name in ("steepest", "onset", "divergence", "minimum"):
+            lr = getattr(self.landmarks, name)
+            if lr is not None and name not in shown:
+                index = int(np.argmin(np.abs(np.log(self.lrs / lr))))
+                shown[name] = Suggestion(lr=lr, rule=name, reason="a landmark of the curve, not advice", index=index)
+        return shown
 
     def group_lrs(self, suggestion: Suggestion | float | None = None) -> list[float]:
         """Return the rate of each parameter group.
@@ -218,8 +237,9 @@ class RangeTestResult:
         rates = self.group_lrs(suggestion)
         if self.total_steps is not None:
             kwargs.setdefault("total_steps", self.total_steps)
-        if name == "cyclic" and self.onset is not None and sum(self.group_lrs(self.onset)) < sum(rates):
-            kwargs.setdefault("base_lr", self.group_lrs(self.onset))
+        onset = self.landmarks.onset
+        if name == "cyclic" and onset is not None and sum(self.group_lrs(onset)) < sum(rates):
+            kwargs.setdefault("base_lr", self.group_lrs(onset))
         return make_scheduler(optimizer, name, rates, **kwargs)
 
     def _optimizer(self, caller: str, optimizer: "Optimizer | None") -> "Optimizer":
@@ -249,7 +269,8 @@ class RangeTestResult:
         Args:
             ax: Where to draw; a new figure by default. Several results may share one.
             label: The name of this result in the legend.
-            rules: Which suggestions to mark; by default the main one, the steepest descent and the divergence.
+            rules: Which suggestions and landmarks to mark; by default the main suggestion, the steepest descent and
+                the divergence.
             show_raw: Whether to draw the raw losses, faintly, behind the smoothed ones.
 
         Returns:
@@ -257,13 +278,13 @@ class RangeTestResult:
         """
         from lrfinder.display import plot_curve
 
-        found, rules = self.suggestions, self._marked if rules is None else rules
+        found, rules = self._shown, self._marked if rules is None else rules
         probes = self._probe_arrays
         return plot_curve(self.curve, found, ax=ax, label=label, rules=rules, show_raw=show_raw, probes=probes)
 
     @property
     def _marked(self) -> list[str]:
-        main = "refine" if self.refined is not None else self.rule
+        main = "refine" if self.refined is not None else self._rule_name
         return [main, *(rule for rule in ("steepest", "divergence") if rule != main)]
 
     @property
@@ -280,8 +301,8 @@ class RangeTestResult:
             warnings.warn(sentence, LRFinderWarning, stacklevel=stacklevel + 1)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle holds: everything besides the reference to the optimizer."""
-        return {**self.__dict__, "optimizer": None}
+        """Return what a copy or a pickle holds: a function as rule by its name, and no reference to the optimizer."""
+        return {**self.__dict__, "optimizer": None, "rule": self._rule_name, "suggestions": self.suggestions}
 
     def __repr__(self) -> str:
         """Return one line."""
@@ -293,11 +314,11 @@ class RangeTestResult:
 
     def __str__(self) -> str:
         """Return the block that a terminal shows."""
-        return block(self._headline(), self.suggestions, self.probes, self.warnings, self._advice())
+        return block(self._headline(), self._shown, self.probes, self.warnings, self._advice())
 
     def _repr_html_(self) -> str:
         """Return a table and an opaque picture, for notebooks."""
-        return html_block(self._headline(), self.suggestions, self.warnings, self._advice(), self._picture())
+        return html_block(self._headline(), self._shown, self.warnings, self._advice(), self._picture())
 
     def _headline(self) -> str:
         return f"{outcome(self.curve)} after {self.steps:,} steps, {self.seconds:.1f} s"
@@ -317,7 +338,7 @@ class RangeTestResult:
             return ""
         from lrfinder.display import plot_result_png
 
-        png = plot_result_png(self.curve, self.suggestions, rules=self._marked, probes=self._probe_arrays)
+        png = plot_result_png(self.curve, self._shown, rules=self._marked, probes=self._probe_arrays)
         return base64.b64encode(png).decode()
 
     def to_dict(self) -> dict[str, Any]:
@@ -330,9 +351,10 @@ class RangeTestResult:
             "schema": SCHEMA,
             **plain_curve(self.curve),
             "context": asdict(self.context),
-            "rule": self.rule,
+            "rule": self._rule_name,
             "group_ratios": list(self.group_ratios),
             "suggestions": {rule: plain_suggestion(found) for rule, found in self.suggestions.items()},
+            "landmarks": asdict(self.landmarks),
             "spreads": {rule: list(spread) for rule, spread in self.spreads.items()},
             "steps": self.steps,
             "seconds": self.seconds,
@@ -378,8 +400,8 @@ class RangeTestResult:
         Raises:
             ArgumentError: It is something else, or of a schema that this version does not read.
         """  # noqa: DOC502 - raised by read_fields
-        fields, suggestions = read_fields(data, call)
+        fields, suggestions, landmarks = read_fields(data, call)
         result = cls(**fields)
         # As they were when they were printed, whatever a later version's rules would say.
-        result.__dict__["suggestions"] = suggestions
+        result.__dict__.update(suggestions=suggestions, landmarks=landmarks)
         return result

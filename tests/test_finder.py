@@ -83,7 +83,7 @@ def test_arrays_of_a_result_fit_together(device):
     assert np.array_equal(result.lrs, grid(1e-4, 100.0, 60)[: len(result.lrs)])
     assert result.steps >= len(result.lrs)
     assert result.seconds > 0
-    assert result.suggestion.lr < result.divergence.lr
+    assert result.suggestion.lr < result.landmarks.divergence
 
 
 def test_what_is_known_of_the_training_is_kept():
@@ -91,8 +91,8 @@ def test_what_is_known_of_the_training_is_kept():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.8, nesterov=True)
     finder = LRFinder(model, optimizer, nn.CrossEntropyLoss(), accumulation_steps=2)
     with pytest.warns(LRFinderWarning):
-        result = finder.find(pairs(), **SHORT, total_steps=np.int64(70), schedule="cosine", rule="steepest")
-    assert result.rule == "steepest"
+        result = finder.find(pairs(), **SHORT, total_steps=np.int64(70), schedule="cosine", rule="fastai_steep")
+    assert result.rule == "fastai_steep"
     assert dataclasses.asdict(result.context) == {
         "optimizer": "SGD", "momentum": 0.8, "nesterov": True, "total_steps": 70, "schedule": "cosine", "val": False,
         "batch_size": 16,
@@ -494,7 +494,7 @@ def test_after_an_error_the_points_so_far_are_in_partial(where, at, kind):
     assert np.array_equal(finder.partial.lrs, grid(1e-4, 1e-2, 6)[:points])
     assert "interrupted" in str(finder.partial) or points == 6
     with pytest.raises(NoSuggestionError):
-        finder.partial.suggest("steepest")
+        finder.partial.suggest("auto")
     armed = False
     finder.find(pairs(), **SHORT)
     assert finder.partial is None

@@ -19,7 +19,7 @@ KEYWORD, POSITIONAL = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITION
 def test_the_public_names():
     assert sorted(lrfinder.__all__) == sorted([
         "RULES", "SCHEDULES", "SMOOTHINGS", "ArgumentError", "Context", "Curve", "LRFinder", "LRFinderError",
-        "LRFinderWarning", "NoSuggestionError", "RangeTestResult", "RankError", "RestoreError", "Snapshot",
+        "LRFinderWarning", "Landmarks", "NoSuggestionError", "RangeTestResult", "RankError", "RestoreError", "Snapshot",
         "StopReason", "Suggestion", "Sweep", "__version__", "make_scheduler", "plot_schedule", "preserved", "smooth",
     ])  # fmt: skip
     assert all(getattr(lrfinder, name) is not None for name in lrfinder.__all__)
@@ -74,8 +74,8 @@ def test_the_signature_of_find():
 
 def test_the_members_of_a_result():
     promised = {
-        "lrs", "losses", "smoothed", "stop_reason", "stop_lr", "suggestion", "suggest", "suggestions", "steepest",
-        "divergence", "onset", "warnings", "group_lrs", "apply", "plot", "scheduler", "save", "load", "to_dict",
+        "lrs", "losses", "smoothed", "stop_reason", "stop_lr", "suggestion", "suggest", "suggestions", "landmarks",
+        "warnings", "group_lrs", "apply", "plot", "scheduler", "save", "load", "to_dict",
         "steps", "seconds", "probes", "meta", "_repr_html_",
     }  # fmt: skip
     members = {*dir(RangeTestResult), *RangeTestResult.__dataclass_fields__}
@@ -88,11 +88,14 @@ def test_the_members_of_a_result():
     ]
     assert list(lrfinder.Suggestion.__dataclass_fields__) == ["lr", "rule", "reason", "index", "spread"]
     assert [reason.name for reason in lrfinder.StopReason] == ["FINISHED", "DIVERGED", "NONFINITE", "EXHAUSTED"]
-    assert all(reason.sentence.count(". ") >= 1 for reason in lrfinder.StopReason)  # cause, then remedy
+    assert all(reason.explanation.count(". ") >= 1 for reason in lrfinder.StopReason)  # cause, then remedy
 
 
 def test_the_rules_the_schedules_and_the_smoothings():
-    assert set(lrfinder.RULES) == {"steepest", "divergence", "onset", "minimum", "valley", "auto"}
+    assert set(lrfinder.RULES) == {
+        "auto", "refine", "fastai_valley", "fastai_slide", "fastai_minimum", "fastai_steep", "torch_lr_finder",
+        "ignite", "lightning",
+    }  # fmt: skip
     assert set(lrfinder.SMOOTHINGS) == {"gaussian", "ema", "median", "none"}
     assert set(lrfinder.SCHEDULES) == {
         "one_cycle", "step", "multi_step", "exponential", "cosine", "plateau", "cyclic", "cosine_warm_restarts",

@@ -14,6 +14,7 @@ from torch import nn
 
 from lrfinder import LRFinderWarning
 from lrfinder.curve.curve import Context, Curve
+from lrfinder.curve.landmarks import Landmarks, find_landmarks
 from lrfinder.curve.rules import RULES, suggestions
 from lrfinder.curve.smoothing import smooth
 from lrfinder.curve.stop_rule import StopReason
@@ -75,7 +76,7 @@ def test_printing_plotting_and_saving_never_fail(name, tmp_path):
     import matplotlib as mpl
 
     mpl.use("agg")
-    poor = result(POOR[name], rule="steepest")
+    poor = result(POOR[name], rule="fastai_steep")
     assert "\n" not in repr(poor)
     assert str(poor).startswith("LR range test: ")
     page = poor._repr_html_()
@@ -88,7 +89,7 @@ def test_printing_plotting_and_saving_never_fail(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["no point", "interrupted before a point", "one point", "two points", "flat", "zero"])
-@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("rule", sorted({*RULES} - {"refine"}))
 def test_where_a_curve_shows_nothing_the_suggestions_say_what_is_missing(name, rule):
     poor = result(POOR[name], rule=rule)
     for ask in (lambda: poor.suggestion, lambda: poor.suggest(rule)):
@@ -96,7 +97,7 @@ def test_where_a_curve_shows_nothing_the_suggestions_say_what_is_missing(name, r
             ask()
         assert str(caught.value) in str(poor)
     assert poor.suggestions == {}
-    assert (poor.steepest, poor.divergence, poor.onset) == (None, None, None)
+    assert poor.landmarks == Landmarks()
     assert "no suggestion" in repr(poor)
     assert "no suggestion: " in str(poor).splitlines()[-1]
     with pytest.raises(NoSuggestionError):
@@ -126,15 +127,46 @@ def test_arrays_are_the_curves():
 
 
 def test_suggestions_are_all_rules_that_apply_the_main_one_first():
-    found = result(rule="valley")
+    found = result(rule="fastai_valley")
     assert found.suggestions.keys() == suggestions(found.curve, found.context).keys()
-    assert next(iter(found.suggestions)) == "valley"
-    assert found.suggestion == found.suggest("valley") == found.suggestions["valley"]
-    assert found.steepest == found.suggestions["steepest"]
-    assert found.divergence == found.suggestions["divergence"]
-    assert found.onset == found.suggestions["onset"]
+    assert next(iter(found.suggestions)) == "fastai_valley"
+    assert found.suggestion == found.suggest("fastai_valley") == found.suggestions["fastai_valley"]
     with pytest.raises(ArgumentError, match=r"rule must be one of .*, got rule='step'"):
         found.suggest("step")
+
+
+def test_landmarks_are_no_suggestions():
+    found = result()
+    assert found.landmarks == find_landmarks(found.curve, found.context)
+    assert not {"onset", "steepest", "minimum", "divergence"} & found.suggestions.keys()
+    with pytest.raises(ArgumentError, match="got rule='divergence'"):
+        found.suggest("divergence")
+
+
+def a_third(curve, context):
+    return 1 / 3
+
+
+def test_a_function_can_be_the_rule_and_survives_saving_and_copying(tmp_path):
+    found = result(rule=a_third)
+    assert (found.suggestion.lr, found.suggestion.rule) == (1 / 3, "a_third")
+    assert next(iter(found.suggestions)) == "a_third"
+    assert "  a_third     3.3e-01   <- what the function a_third returned" in str(found)
+    found.save(tmp_path / "r.json")
+    for other in (RangeTestResult.load(tmp_path / "r.json"), copy.copy(found), pickle.loads(pickle.dumps(found))):
+        assert other.rule == "a_third"
+        assert other.suggestion == found.suggestion
+        assert str(other) == str(found)
+
+
+def test_a_function_without_a_suggestion_survives_saving(tmp_path):
+    def nothing(curve, context):
+        raise NoSuggestionError("The curve has no such feature. Use another rule.")
+
+    result(rule=nothing).save(tmp_path / "r.json")
+    loaded = RangeTestResult.load(tmp_path / "r.json")
+    with pytest.raises(NoSuggestionError, match=r"nothing had no suggestion when this result was saved"):
+        loaded.suggestion  # noqa: B018
 
 
 def test_a_refined_suggestion_is_the_main_one():
@@ -145,14 +177,14 @@ def test_a_refined_suggestion_is_the_main_one():
     assert next(iter(found.suggestions)) == "refine"
     assert "  refine      5.0e-01   <- best of five" in str(found)
     assert "  probe       1.0e-01   loss 2" in str(found)
-    with pytest.raises(ArgumentError):
+    with pytest.raises(NoSuggestionError, match=r"find\(refine=True\)"):
         result().suggest("refine")
 
 
 def test_spreads_come_with_the_suggestions():
-    found = result(spreads={"steepest": (1e-3, 1e-2)})
-    assert found.steepest.spread == (1e-3, 1e-2)
-    assert found.onset.spread is None
+    found = result(spreads={"auto": (1e-3, 1e-2)})
+    assert found.suggestion.spread == (1e-3, 1e-2)
+    assert found.suggest("fastai_steep").spread is None
 
 
 # Text
@@ -185,7 +217,7 @@ def test_the_page_has_a_row_for_each_rule_and_an_opaque_picture():
 
     found = result()
     page = found._repr_html_()
-    assert page.count("<tr>") == len(found.suggestions) + 1
+    assert page.count("<tr>") == len(found.suggestions) + 4 + 1  # the landmarks, the head
     png = base64.b64decode(page.split("base64,")[1].split('"')[0])
     picture = imread(io.BytesIO(png))
     assert picture.shape[2] == 3 or np.all(picture[..., 3] == 1)
@@ -209,7 +241,7 @@ def test_group_rates_keep_their_ratios():
     found = result(group_ratios=(0.1, 1.0))
     best = found.suggestion.lr
     assert found.group_lrs() == [pytest.approx(best / 10), best]
-    assert found.group_lrs(found.steepest)[1] == found.steepest.lr
+    assert found.group_lrs(found.suggest("fastai_steep"))[1] == found.suggest("fastai_steep").lr
     assert found.group_lrs(0.5) == [0.05, 0.5]
     assert found.group_lrs(np.float32(0.5)) == [0.05, 0.5]
 
@@ -234,8 +266,9 @@ def test_applying_writes_every_groups_rate_and_what_a_scheduler_left(tensor):
     assert [float(group["initial_lr"]) for group in swept.param_groups] == pytest.approx(found.group_lrs())
     if tensor:
         assert all(group["lr"] is holder for group, holder in zip(swept.param_groups, holders, strict=True))
-    found.apply(swept, found.steepest)
-    assert float(swept.param_groups[1]["lr"]) == pytest.approx(found.steepest.lr)
+    other = found.suggest("fastai_steep")
+    found.apply(swept, other)
+    assert float(swept.param_groups[1]["lr"]) == pytest.approx(other.lr)
 
 
 def test_the_swept_optimizer_is_the_default_while_it_lives():
@@ -304,14 +337,14 @@ def test_cyclic_rises_from_onset(ratio):
     found = result(context=Context(total_steps=50), group_ratios=(ratio, 1.0))
     swept = optimizer(0.1 * ratio, 0.1)
     found.scheduler("cyclic", swept)
-    assert [group["lr"] for group in swept.param_groups] == pytest.approx(found.group_lrs(found.onset))
+    assert [group["lr"] for group in swept.param_groups] == pytest.approx(found.group_lrs(found.landmarks.onset))
     found.scheduler("cyclic", swept, base_lr=1e-7)
     assert swept.param_groups[1]["lr"] == pytest.approx(1e-7)
 
 
 def test_cyclic_rises_from_a_tenth_where_the_rate_lies_below_onset():
     found = result(context=Context(total_steps=50))
-    low = found.onset.lr / 2
+    low = found.landmarks.onset / 2
     swept = optimizer(0.1)
     found.scheduler("cyclic", swept, suggestion=low)
     assert swept.param_groups[0]["lr"] == pytest.approx(low / 10)
@@ -320,8 +353,8 @@ def test_cyclic_rises_from_a_tenth_where_the_rate_lies_below_onset():
 def test_another_suggestion_may_be_scheduled():
     found = result(context=Context(total_steps=50))
     swept = optimizer(0.1)
-    found.scheduler("constant", swept, suggestion=found.steepest)
-    assert swept.param_groups[0]["lr"] == found.steepest.lr
+    found.scheduler("constant", swept, suggestion=found.suggest("fastai_steep"))
+    assert swept.param_groups[0]["lr"] == found.suggest("fastai_steep").lr
 
 
 # Files
@@ -330,10 +363,10 @@ def test_another_suggestion_may_be_scheduled():
 def everything():
     return result(
         context=Context(optimizer="AdamW", momentum=0.9, total_steps=300, schedule="cosine", val=True, batch_size=32),
-        rule="steepest",
+        rule="fastai_steep",
         group_ratios=(0.1, 1.0, 1 / 3),
         warnings=("Odd. Ümlaut.",),
-        spreads={"steepest": (1e-3, 2e-3)},
+        spreads={"fastai_steep": (1e-3, 2e-3)},
         probes=((0.1, 2.0), (1.0, math.inf)),
         refined=Suggestion(lr=1 / 3, rule="refine", reason="best", index=3, spread=(0.1, 0.5)),
         meta={"optimizer": "AdamW", "versions": {"torch": "2"}, "world_size": 1, "batch_size": None},
@@ -344,6 +377,7 @@ def equal(one, two):
     fields = [f.name for f in dataclasses.fields(RangeTestResult) if f.name not in {"curve", "optimizer"}]
     assert {name: getattr(one, name) for name in fields} == {name: getattr(two, name) for name in fields}
     assert one.suggestions == two.suggestions
+    assert one.landmarks == two.landmarks
     assert list(one.suggestions) == list(two.suggestions)
     for name in ("lrs", "losses", "smoothed", "indices"):
         first, second = getattr(one.curve, name), getattr(two.curve, name)
@@ -382,8 +416,43 @@ def test_what_was_printed_is_kept_whatever_the_rules_say_later(tmp_path, monkeyp
     found = result()
     found.save(tmp_path / "r.json")
     before = found.suggestions
-    monkeypatch.setitem(RULES, "auto", lambda curve, context: None)
+    monkeypatch.setitem(RULES, "auto", dataclasses.replace(RULES["auto"], function=lambda curve, context: None))
     assert RangeTestResult.load(tmp_path / "r.json").suggestion == before["auto"]
+
+
+def as_version_0_1(rule="auto"):
+    """Return what 0.1 wrote: landmarks among the suggestions, fastai's valley as `valley`."""
+    found = result(context=Context(total_steps=300))
+    data = found.to_dict()
+    old = {"auto": found.suggestion, "valley": found.suggest("fastai_valley")}
+    landmarks = data.pop("landmarks")
+    for name, lr in landmarks.items():
+        old[name] = Suggestion(lr=lr, rule=name, reason="It was.", index=3)
+    old = {name: old[name] for name in sorted(old, key=lambda name: name != rule)}
+    data["suggestions"] = {name: {**dataclasses.asdict(each), "rule": name} for name, each in old.items()}
+    data["spreads"] = {"steepest": [1e-3, 1e-2], "valley": [2e-3, 3e-3]}
+    data["context"]["nesterov"] = True
+    return {**data, "rule": rule}, landmarks
+
+
+def test_a_file_of_version_0_1_gives_landmarks_and_advice():
+    data, landmarks = as_version_0_1()
+    loaded = RangeTestResult.from_dict(json.loads(json.dumps(data)))
+    assert dataclasses.asdict(loaded.landmarks) == landmarks
+    assert list(loaded.suggestions) == ["auto", "fastai_valley"]
+    assert loaded.suggestions["fastai_valley"].rule == "fastai_valley"
+    assert loaded.spreads == {"fastai_valley": (2e-3, 3e-3)}
+    assert loaded.suggestion.lr == data["suggestions"]["auto"]["lr"]
+    assert str(loaded).splitlines()[1].startswith("  auto ")
+
+
+@pytest.mark.parametrize("rule", ["valley", "steepest"])
+def test_the_advice_that_a_file_of_version_0_1_was_asked_for_stays_advice(rule):
+    data, _ = as_version_0_1(rule)
+    loaded = RangeTestResult.from_dict(data)
+    assert loaded.suggestion.lr == data["suggestions"][rule]["lr"]
+    assert loaded.rule == loaded.suggestion.rule == {"valley": "fastai_valley"}.get(rule, rule)
+    assert RangeTestResult.from_dict(loaded.to_dict()).suggestions == loaded.suggestions
 
 
 @pytest.mark.parametrize(
@@ -449,5 +518,5 @@ def test_plotting_returns_the_axes_and_takes_several_results():
     from matplotlib import pyplot as plt
 
     ax = result().plot(label="one")
-    assert result(rule="valley").plot(ax, label="two", rules=["onset"], show_raw=False) is ax
+    assert result(rule="fastai_valley").plot(ax, label="two", rules=["onset"], show_raw=False) is ax
     plt.close(ax.figure)

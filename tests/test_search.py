@@ -190,10 +190,10 @@ def test_the_curve_of_repeats_is_the_mean_and_suggestions_have_a_spread():
     expected = np.mean([[loss(lr, 40 * repeat) for lr in lrs] for repeat in range(3)], axis=0)
     assert result.losses == pytest.approx(expected, rel=1e-12)
     assert [p[2] for p in points] == [loss(lr, 0) for lr in lrs]  # the first repeat's, once per point
-    low, high = result.steepest.spread
+    low, high = result.suggestion.spread
     assert low < high
     assert low < 2e-3 < high * 2
-    assert result.suggest("steepest").spread == (low, high)
+    assert result.suggest("auto").spread == (low, high)
 
 
 def test_the_mean_is_cut_where_the_shortest_repeat_ended():

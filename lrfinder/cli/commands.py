@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrfinder.cli.console import note, say, short_warnings, stdout_to_stderr, their_traceback
+from lrfinder.curve import RULES
 from lrfinder.errors import ArgumentError, NoSuggestionError, RankError
 from lrfinder.version import __version__
 
@@ -166,7 +167,7 @@ def _add_run(commands: Any) -> None:
     option("num-iter", int, "N", "points of the sweep (100)")
     option("mode", str, "MODE", "exponential or linear spacing (exponential)")
     option("smoothing", str, "NAME", "gaussian, ema, median or none (gaussian)")
-    option("rule", str, "RULE", "auto, steepest, divergence, onset, minimum or valley (auto)")
+    option("rule", str, "RULE", f"{', '.join(RULES)} (auto)")
     option("total-steps", int, "N", "optimizer steps of the training to come: long trainings want smaller rates")
     option("schedule", str, "NAME", "its schedule: one_cycle, cosine, linear, constant and so on (one_cycle)")
     option("repeats", int, "N", "average so many sweeps over different batches (1)")

@@ -1,9 +1,10 @@
 """Losses at learning rates become advice. NumPy and SciPy only: importing this package loads no torch."""
 
 from lrfinder.curve.arrays import Floats
-from lrfinder.curve.curve import Context, Curve
+from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.ladder import MOST_PROBES, Refined, ShortTraining, probe_steps, refine
-from lrfinder.curve.rules import NOTHING_KNOWN, RULES, suggest
+from lrfinder.curve.landmarks import Landmarks, find_landmarks
+from lrfinder.curve.rules import RULES, CustomRule, RuleEntry, rule_name, suggest
 from lrfinder.curve.scout import scout_grid, scouted_range
 from lrfinder.curve.smoothing import SMOOTHINGS, smooth
 from lrfinder.curve.spread import lr_spreads
@@ -21,18 +22,23 @@ __all__ = [
     "SMOOTHINGS",
     "Context",
     "Curve",
+    "CustomRule",
     "Floats",
+    "Landmarks",
     "Refined",
+    "RuleEntry",
     "ShortTraining",
     "StopReason",
     "StopRule",
     "Suggestion",
     "Sweep",
     "curve_warnings",
+    "find_landmarks",
     "grid",
     "lr_spreads",
     "probe_steps",
     "refine",
+    "rule_name",
     "scout_grid",
     "scouted_range",
     "smooth",

@@ -9,7 +9,7 @@ from lrfinder.curve.arrays import Floats
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.errors import ArgumentError
 
-__all__ = ["Context", "Curve"]
+__all__ = ["NOTHING_KNOWN", "Context", "Curve"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,3 +80,6 @@ class Context:
     schedule: str = "one_cycle"
     val: bool = False
     batch_size: int | None = None
+
+
+NOTHING_KNOWN = Context()

@@ -5,9 +5,8 @@ import math
 import numpy as np
 
 from lrfinder.curve.arrays import Floats
-from lrfinder.curve.curve import Context, Curve
+from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.features import divergence_lr
-from lrfinder.curve.rules import NOTHING_KNOWN
 from lrfinder.curve.sweep import MIN_POINTS
 
 __all__ = ["scout_grid", "scouted_range"]

@@ -17,12 +17,12 @@ class StopReason(enum.Enum):
     EXHAUSTED = "exhausted"
 
     @property
-    def sentence(self) -> str:
-        """The cause, then the remedy."""
-        return _SENTENCES[self]
+    def explanation(self) -> str:
+        """Why the sweep ended, then what to do about it."""
+        return _EXPLANATIONS[self]
 
 
-_SENTENCES = {
+_EXPLANATIONS = {
     StopReason.FINISHED: "Every rate of the grid was tried. Raise end_lr if the loss was still falling at the end.",
     StopReason.DIVERGED: "The loss rose and stayed high. Nothing needs doing: this is how a range test should end.",
     StopReason.NONFINITE: (

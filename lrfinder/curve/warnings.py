@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from lrfinder.curve.curve import Context, Curve
+from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.features import divergence_lr, fall, falls, noise
-from lrfinder.curve.rules import NOTHING_KNOWN, why_few_points
+from lrfinder.curve.rules import why_few_points
 from lrfinder.curve.sweep import MIN_POINTS
 
 __all__ = ["curve_warnings"]

@@ -1,13 +1,14 @@
 """What a picture shows of a result: its limits, a thinned line, the kind of its axis. NumPy only."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrfinder.curve import RULES, Curve, Floats, StopReason, Suggestion
+from lrfinder.curve import RULES, Curve, Floats, Landmarks, StopReason, Suggestion
 from lrfinder.errors import ArgumentError
 
 __all__ = ["Probes", "diverged_from", "is_linear", "loss_at", "loss_limits", "marked_rules", "probe_arrays", "thin"]
@@ -57,7 +58,7 @@ def marked_rules(suggestions: Mapping[str, Suggestion], rules: Sequence[str] | N
     """
     if rules is None:
         rules = ("refine" if "refine" in suggestions else "auto", "steepest", "divergence")
-    known = {*RULES, *suggestions, "refine"}
+    known = {*RULES, *suggestions, *(field.name for field in fields(Landmarks))}
     for rule in rules:
         if rule not in known:
             raise ArgumentError(f"plot(rules=...) takes rules among {', '.join(sorted(known))}, got {rule=}.")

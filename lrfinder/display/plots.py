@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import ArrayLike
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lrfinder.curve import Curve, Floats, Suggestion
+from lrfinder.curve import RULES, Curve, Floats, Suggestion
 from lrfinder.display.axes import (
     Probes,
     diverged_from,
@@ -40,7 +40,8 @@ DARK = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 3)))
 # The first rule drawn is the main one and gets the disc; the others have a shape each.
 MAIN_SHAPE = "o"
-SHAPES = {"steepest": "^", "divergence": "X", "onset": "s", "minimum": "v", "valley": "D", "auto": "P"}
+SHAPES = {"steepest": "^", "divergence": "X", "onset": "s", "minimum": "v"}
+SHAPES |= {name: rule.marker for name, rule in RULES.items()}
 SIZE = (7.0, 4.0)  # inches
 TEXT = 8.0  # points
 # Our artists are found again by their gid, so that overlaid results need no memory besides the Axes.

@@ -3,14 +3,14 @@
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lrfinder.curve import Context, Curve, StopReason, Suggestion
+from lrfinder.curve import Context, Curve, Landmarks, StopReason, Suggestion
 from lrfinder.errors import ArgumentError
 from lrfinder.version import __version__
 
@@ -80,7 +80,7 @@ def read_json(path: str | Path) -> Any:
         raise ArgumentError(f"RangeTestResult.load(path={str(path)!r}) must name a JSON file: {error}.") from error
 
 
-def read_fields(data: Any, call: str) -> tuple[dict[str, Any], dict[str, Suggestion]]:
+def read_fields(data: Any, call: str) -> tuple[dict[str, Any], dict[str, Suggestion], Landmarks]:
     """Read what `RangeTestResult.to_dict` returned.
 
     Args:
@@ -88,7 +88,7 @@ def read_fields(data: Any, call: str) -> tuple[dict[str, Any], dict[str, Suggest
         call: Call and argument, for messages.
 
     Returns:
-        The fields of the result, and its suggestions by rule.
+        The fields of the result, its suggestions by rule, and its landmarks.
 
     Raises:
         ArgumentError: It is something else, of another schema, or incomplete.
@@ -100,13 +100,32 @@ def read_fields(data: Any, call: str) -> tuple[dict[str, Any], dict[str, Suggest
             "pass a file that RangeTestResult.save wrote, or update lrfinder."
         )
     try:
+        data = data if "landmarks" in data else _from_version_0_1(data)
         suggestions = {rule: _suggestion(found) for rule, found in data["suggestions"].items()}
-        return _fields(data, suggestions), suggestions
+        return _fields(data, suggestions), suggestions, Landmarks(**data["landmarks"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArgumentError(
             f"{call} must name a file that RangeTestResult.save wrote, got one that lacks something or was changed "
             f"({type(error).__name__}: {error})."
         ) from error
+
+
+def _from_version_0_1(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data with the landmarks, which were suggestions, by themselves, and the rule `valley` renamed."""
+    names = [field.name for field in fields(Landmarks)]
+    given = {_renamed(rule): {**found, "rule": _renamed(rule)} for rule, found in data["suggestions"].items()}
+    return {
+        **data,
+        "rule": _renamed(data["rule"]),
+        "landmarks": {name: given[name]["lr"] if name in given else None for name in names},
+        # What was asked for as advice stays advice.
+        "suggestions": {rule: found for rule, found in given.items() if rule not in names or rule == data["rule"]},
+        "spreads": {_renamed(rule): spread for rule, spread in data["spreads"].items() if rule not in names},
+    }
+
+
+def _renamed(rule: str) -> str:
+    return "fastai_valley" if rule == "valley" else rule
 
 
 def _fields(data: Mapping[str, Any], suggestions: Mapping[str, Suggestion]) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from lrfinder.curve import Curve, StopReason, Suggestion
+from lrfinder.curve import RULES, Curve, StopReason, Suggestion
 
 __all__ = ["block", "outcome", "rate"]
 
-_PRINTED = ("auto", "steepest", "onset", "divergence")
+_PRINTED = (*(name for name, rule in RULES.items() if rule.printed), "steepest", "onset", "divergence")
 """What the block shows besides the main suggestion."""
 
 

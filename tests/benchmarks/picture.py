@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-LEFT_OUT = ("divergence", "onset")  # points of the curve, not advice
+LEFT_OUT = ("divergence", "onset")  # landmarks, not advice
 
 
 def draw(rows: list[Row], path: Path) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lrfinder.curve.curve import Context
-from lrfinder.curve.rules import RULES, suggest
+from lrfinder.curve.landmarks import Landmarks, find_landmarks
+from lrfinder.curve.rules import suggest
 from lrfinder.errors import NoSuggestionError
 from tests.benchmarks import measured, truth
 from tests.benchmarks.baselines import BASELINES
@@ -124,19 +125,24 @@ def _prodigy(cases: list[Case]) -> Row:
     return Row(name="Prodigy (no rate at all)", regrets=regrets, decades=[], steps=0)
 
 
+def landmark(name: str, case: Case) -> list[float | None]:
+    """A landmark of the stored curves, one per seed, as if it were advice."""
+    task = TASKS[case.name]
+    context = measured.context_of(task, task.total_steps)
+    curves = [measured.as_curve(stored) for stored in case.measured["find"].values()]
+    return [getattr(find_landmarks(curve, context), name) for curve in curves]
+
+
 def our_rows(cases: list[Case], schedule: str = "one_cycle") -> list[Row]:
-    """Our rules: `auto` with and without the length of the training, and the points that it reads."""
+    """`auto` with and without the length of the training, and the landmarks."""
     steps = float(np.mean([stored["steps"] for case in cases for stored in case.measured["find"].values()]))
-    found = []
-    for rule in RULES:
-        for horizon in (True, False) if rule == "auto" else (True,):
-            name = rule if horizon else f"{rule} without total_steps"
-            found.append(
-                _row(
-                    name, cases, lambda case, r=rule, h=horizon: suggested(r, case, horizon=h, schedule=schedule), steps
-                )
-            )  # type: ignore[misc]
-    return found
+    choices: dict[str, Choice] = {
+        "auto": lambda case: suggested("auto", case, horizon=True, schedule=schedule),
+        "auto without total_steps": lambda case: suggested("auto", case, horizon=False, schedule=schedule),
+    }
+    for field in fields(Landmarks):
+        choices[field.name] = lambda case, name=field.name: landmark(name, case)  # type: ignore[misc]
+    return [_row(name, cases, choose, steps) for name, choose in choices.items()]
 
 
 def rows(cases: list[Case]) -> list[Row]:

@@ -193,13 +193,27 @@ def test_show_prints_the_same_block(project, capsys):
 
 def test_every_option_arrives(project, capsys):
     options = ["--start-lr", "0.001", "--end-lr", "0.05", "--num-iter", "12", "--mode", "linear", "--smoothing", "none"]
-    options += ["--rule", "minimum", "--total-steps", "777", "--schedule", "cosine", "--json", "-", "--no-progress"]
+    options += [
+        "--rule",
+        "ignite",
+        "--total-steps",
+        "777",
+        "--schedule",
+        "cosine",
+        "--json",
+        "-",
+        "--no-progress",
+    ]
     assert main(["run", "train.py:build", *options]) == 0
     data = json.loads(capsys.readouterr().out)
     assert (data["lrs"][0], data["lrs"][-1], len(data["lrs"])) == (0.001, 0.05, 12)
     assert data["lrs"][1] - data["lrs"][0] == pytest.approx((0.05 - 0.001) / 11)
     assert data["smoothed"] == pytest.approx(data["losses"])
-    assert (data["rule"], data["context"]["total_steps"], data["context"]["schedule"]) == ("minimum", 777, "cosine")
+    assert (data["rule"], data["context"]["total_steps"], data["context"]["schedule"]) == (
+        "ignite",
+        777,
+        "cosine",
+    )
 
 
 def test_repeats_need_a_shuffling_loader(project, capsys):

@@ -1,3 +1,5 @@
+import contextlib
+import dataclasses
 import math
 import re
 
@@ -5,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.lines import Line2D
 
 from lrfinder.curve.curve import Context, Curve
+from lrfinder.curve.landmarks import Landmarks, find_landmarks
 from lrfinder.curve.rules import RULES, suggest, suggestions
 from lrfinder.curve.scout import scout_grid, scouted_range
 from lrfinder.curve.smoothing import SMOOTHINGS, smooth
@@ -50,6 +54,18 @@ def healthy(num_points=100, noise=0.02, seed=0, *, steepest_at=1e-3, diverges_at
 
 def decades(one, other):
     return abs(math.log10(one / other))
+
+
+def nearest(curve, lr):
+    return int(np.argmin(np.abs(np.log(curve.lrs / lr))))
+
+
+def found_at(curve, context=Context()):  # noqa: B008 - frozen
+    """Return the learning rates of `auto` and of the landmarks, those that there are."""
+    found = dataclasses.asdict(find_landmarks(curve, context))
+    with contextlib.suppress(NoSuggestionError):
+        found["auto"] = suggest("auto", curve, context).lr
+    return {name: lr for name, lr in found.items() if lr is not None}
 
 
 def sgd_on_quadratic(
@@ -108,71 +124,69 @@ class TestDivergence:
         for seed in range(20):
             curve, bound = sgd_on_quadratic(seed, momentum=momentum, **setting)
             step = math.log(curve.lrs[1] / curve.lrs[0])
-            off.append(math.log(suggest("divergence", curve, Context(momentum=momentum)).lr / bound) / step)
+            off.append(math.log(find_landmarks(curve, Context(momentum=momentum)).divergence / bound) / step)
         assert abs(np.median(off)) <= 2
         assert np.mean(np.abs(off) <= 4) >= 0.5
 
     def test_noise_that_drowns_the_descent_is_seen_through_in_one_dimension(self):
         curves = [sgd_on_quadratic(seed, gradient_noise=1.0) for seed in range(20)]
-        off = [math.log(suggest("divergence", curve).lr / bound) / math.log(1e4) * 99 for curve, bound in curves]
+        off = [math.log(find_landmarks(curve).divergence / bound) / math.log(1e4) * 99 for curve, bound in curves]
         assert abs(np.median(off)) <= 2
 
     def test_it_is_the_foot_of_the_rise_not_where_the_stop_rule_fired(self):
         curve = measured(healthy(diverges_at=3e-2))
-        found = suggest("divergence", curve)
-        assert decades(found.lr, 3e-2) < 0.13
-        assert decades(curve.stop_lr, found.lr) > 0.3
-        assert curve.lrs[found.index] == pytest.approx(found.lr, rel=0.2)
+        found = find_landmarks(curve).divergence
+        assert decades(found, 3e-2) < 0.13
+        assert decades(curve.stop_lr, found) > 0.3
 
     def test_a_step_up_is_blamed_on_the_last_rate_before_it(self):
         losses = [2.0, 2.01] * 15 + [9.0, 9.01] * 20
         curve = measured(losses)
-        assert suggest("divergence", curve).lr <= curve.lrs[29]
-        assert suggest("divergence", curve).index == 29
-        after = suggest("divergence", curve, Context(val=True))  # measured after the step: the step itself is to blame
-        assert after.index == 30
+        before = find_landmarks(curve).divergence
+        assert before <= curve.lrs[29]
+        assert nearest(curve, before) == 29
+        after = find_landmarks(curve, Context(val=True)).divergence  # measured after the step: that step is to blame
+        assert nearest(curve, after) == 30
 
     def test_a_bump_that_comes_back_is_not_divergence(self):
         losses = healthy(diverges_at=10.0)
         losses[70:73] += 3
         curve = measured(losses)
         assert curve.stop_reason is StopReason.FINISHED
-        with pytest.raises(NoSuggestionError, match=r"did not rise for good up to 1.0e\+00. Raise end_lr"):
-            suggest("divergence", curve)
+        assert find_landmarks(curve).divergence is None
 
     def test_a_nan_out_of_the_blue_is_divergence_at_the_last_finite_rate(self):
         losses = healthy(diverges_at=10.0)
         losses[80] = math.nan
         curve = measured(losses)
-        assert suggest("divergence", curve).lr == curve.lrs[79]
+        assert find_landmarks(curve).divergence == curve.lrs[79]
 
     def test_a_rise_without_a_fall(self):
         rng = np.random.default_rng(0)
         losses = 0.3 + 0.02 * rng.normal(size=100)
         losses[60:] += 0.02 * 1.5 ** np.arange(40)
         curve = measured(losses)
-        assert decades(suggest("divergence", curve).lr, curve.lrs[60]) < 0.3
+        assert decades(find_landmarks(curve).divergence, curve.lrs[60]) < 0.3
 
 
-class TestRulesOnKnownCurves:
+class TestLandmarksOnKnownCurves:
     @pytest.mark.parametrize("smoothing", ["gaussian", "ema", "median"])
     def test_each_feature_is_found_where_it_was_put(self, smoothing):
         losses = healthy(steepest_at=1e-3, diverges_at=3e-2)
         curve = measured(losses, smoothing=smoothing)
-        found = {rule: suggestion.lr for rule, suggestion in suggestions(curve).items()}
-        assert list(found) == list(RULES)
-        assert decades(found["steepest"], 1e-3) < 0.2
-        assert decades(found["divergence"], 3e-2) < 0.2
-        assert 3e-5 < found["onset"] < 4e-4  # the fall is through 2% at 7e-5 and through 20% at 4e-4
-        assert decades(found["minimum"], 2.5e-2) < 0.3
-        assert found["onset"] < found["auto"] < found["divergence"]
+        found = find_landmarks(curve)
+        assert decades(found.steepest, 1e-3) < 0.2
+        assert decades(found.divergence, 3e-2) < 0.2
+        assert 3e-5 < found.onset < 4e-4  # the fall is through 2% at 7e-5 and through 20% at 4e-4
+        assert decades(found.minimum, 2.5e-2) < 0.3
+        assert found.onset < suggest("auto", curve).lr < found.divergence
 
     def test_without_noise_steepest_is_exact_on_an_uneven_grid(self):
         rng = np.random.default_rng(0)
         lrs = np.sort(10 ** rng.uniform(-6, 0, size=300))
         losses = 1 / (1 + (lrs / 1e-3) ** 2)
         curve = measured(losses, lrs, smoothing="none")
-        assert decades(suggest("steepest", curve).lr, 1e-3) < 0.05
+        assert decades(find_landmarks(curve).steepest, 1e-3) < 0.05
 
     def test_steepest_agrees_with_a_slow_reference(self):
         curve = measured(healthy(noise=0.0, steepest_at=1.1e-3), smoothing="none")
@@ -180,34 +194,46 @@ class TestRulesOnKnownCurves:
         for i in range(3, 73):
             run = math.log10(curve.lrs[i + 3] / curve.lrs[i - 3])
             slopes[i] = (curve.smoothed[i + 3] - curve.smoothed[i - 3]) / run
-        assert suggest("steepest", curve).index == min(slopes, key=slopes.get)
+        assert find_landmarks(curve).steepest == curve.lrs[min(slopes, key=slopes.get)]
 
     def test_steepest_looks_at_neither_the_plateau_nor_what_follows_the_lowest_loss(self):
         losses = healthy(diverges_at=1e-2)
         losses[90:] = 1e6 * np.linspace(1, 0, 10)  # the steepest fall of all
         curve = measured(losses, stop_rule=False)
-        assert decades(suggest("steepest", curve).lr, 1e-3) < 0.2
+        assert decades(find_landmarks(curve).steepest, 1e-3) < 0.2
 
     def test_onset_is_where_the_plateau_ends(self):
         lrs = np.geomspace(1e-6, 1.0, 200)
         losses = 3 - np.clip(np.log10(lrs / 1e-3), 0, None) + 0.02 * np.random.default_rng(0).normal(size=200)
-        assert 1e-3 < suggest("onset", measured(losses)).lr < 1.5e-3
+        assert 1e-3 < find_landmarks(measured(losses)).onset < 1.5e-3
 
     def test_minimum_is_the_lowest_smoothed_loss(self):
         lrs = np.geomspace(1e-6, 1.0, 101)
         curve = measured(np.log10(lrs / 1e-2) ** 2, stop_rule=False)
-        assert suggest("minimum", curve).lr == pytest.approx(1e-2, rel=0.1)
+        assert find_landmarks(curve).minimum == pytest.approx(1e-2, rel=0.1)
 
-    @laws
-    @given(st.lists(st.integers(-20, 20), min_size=20, max_size=60))
-    def test_valley_agrees_with_fastais_formula(self, bumps):
-        losses = [bump - 8 * i for i, bump in enumerate(bumps)]
-        curve = measured(losses, smoothing="none", stop_rule=False)
-        assert suggest("valley", curve).index == max(slow_valley(losses), 0)
+    def test_where_nothing_is_seen_they_are_none(self):
+        assert find_landmarks(measured(np.full(50, 2.3))) == Landmarks()
+        assert find_landmarks(measured([3.0, 2.0, 1.0, 9.0])) == Landmarks()  # too few points
 
-    def test_valley_of_a_healthy_curve_lies_on_its_slope(self):
-        curve = measured(healthy(noise=0.005))
-        assert suggest("onset", curve).lr < suggest("valley", curve).lr < suggest("minimum", curve).lr
+
+class TestRules:
+    def test_every_rule_of_a_healthy_curve_but_refine_suggests_a_learning_rate(self):
+        assert list(suggestions(measured(healthy()))) == [rule for rule in RULES if rule != "refine"]
+
+    @pytest.mark.parametrize("rule", sorted({*RULES} - {"refine"}))
+    def test_a_suggestion_names_its_rule_and_its_nearest_point(self, rule):
+        curve = measured(healthy())
+        found = suggest(rule, curve)
+        assert found.rule == rule
+        assert found.index == nearest(curve, found.lr)
+
+    @pytest.mark.parametrize("rule", sorted(RULES))
+    def test_an_entry_describes_its_rule_in_one_line(self, rule):
+        entry = RULES[rule]
+        assert entry.description
+        assert "\n" not in entry.description
+        assert Line2D([], [], marker=entry.marker).get_marker() == entry.marker  # Matplotlib knows it
 
     def test_a_reason_is_one_sentence(self):
         for suggestion in suggestions(measured(healthy())).values():
@@ -215,14 +241,52 @@ class TestRulesOnKnownCurves:
             assert "\n" not in suggestion.reason
             assert not suggestion.reason.endswith(".")
 
+    def test_refine_needs_more_than_a_curve_and_says_what(self):
+        with pytest.raises(NoSuggestionError, match=r"refine needs short trainings, .* Call find\(refine=True\)"):
+            suggest("refine", measured(healthy()))
 
-def slow_valley(losses):
-    """Half-way through the longest falling subsequence, found in O(T^2)."""
-    lengths = [1] * len(losses)
-    for i in range(1, len(losses)):
-        lengths[i] = 1 + max([lengths[j] for j in range(i) if losses[i] < losses[j]], default=0)
-    end, length = lengths.index(max(lengths)), max(lengths)
-    return end - length + length // 3 + length // 6
+    @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in {"auto", "refine"}])
+    def test_other_finders_suggest_nothing_on_noise(self, rule):
+        with pytest.raises(NoSuggestionError, match=rf"^{rule}: the loss did not fall clearly"):
+            suggest(rule, measured(np.random.default_rng(0).normal(size=100)))
+
+    def test_other_finders_stop_where_the_loss_is_negative_and_say_so(self):
+        with pytest.raises(NoSuggestionError, match=r"^fastai_valley: too few points .* Use rule='auto'"):
+            suggest("fastai_valley", measured(healthy() - 50))
+
+
+class TestFunctionAsRule:
+    def test_its_learning_rate_is_the_suggestion(self):
+        def half_of_the_end(curve, context):
+            return curve.lrs[-1] / 2 * context.total_steps
+
+        curve = measured(healthy(), stop_rule=False)
+        found = suggest(half_of_the_end, curve, Context(total_steps=1))
+        assert (found.lr, found.rule, found.index) == (0.5, "half_of_the_end", 94)
+        assert isinstance(found.lr, float)
+        assert found.reason == "what the function half_of_the_end returned"
+
+    @pytest.mark.parametrize("bad", [0.0, -1e-3, math.nan, math.inf, None, "1e-3", True, [1e-3], 1j])
+    def test_anything_but_a_positive_finite_number_is_an_error(self, bad):
+        def broken(curve, context):
+            return bad
+
+        with pytest.raises(ArgumentError, match=r"rule=broken must return a positive finite learning rate, got"):
+            suggest(broken, measured(healthy()))
+
+    def test_its_own_errors_pass_unchanged(self):
+        def nothing(curve, context):
+            raise NoSuggestionError("nothing here")
+
+        with pytest.raises(NoSuggestionError, match=r"^nothing here$"):
+            suggest(nothing, measured(healthy()))
+
+    def test_an_object_that_can_be_called_is_named_after_its_class(self):
+        class Tenth:
+            def __call__(self, curve, context):
+                return 0.1
+
+        assert suggest(Tenth(), measured(healthy())).rule == "Tenth"
 
 
 class TestAuto:
@@ -263,7 +327,7 @@ class TestAuto:
         losses[70:] += 0.1 * 1.5 ** np.arange(30)
         curve = measured(losses)
         found = suggest("auto", curve, Context(total_steps=1))
-        assert found.lr == pytest.approx(suggest("divergence", curve).lr / 2)
+        assert found.lr == pytest.approx(find_landmarks(curve).divergence / 2)
         assert "below divergence" in found.reason
 
     def test_a_longer_training_gets_a_lower_rate_and_the_reason_says_so(self):
@@ -330,15 +394,11 @@ class TestLaws:
         smoothing=st.sampled_from(sorted(SMOOTHINGS)),
         momentum=st.sampled_from([0.0, 0.9]),
     )
-    def test_no_rule_depends_on_offset_or_scale(self, seed, noise, shift, scale, smoothing, momentum):
+    def test_auto_and_landmarks_follow_no_offset_or_scale(self, seed, noise, shift, scale, smoothing, momentum):
         losses = healthy(noise=noise, seed=seed, diverges_at=10 ** (-1 - seed % 5 / 2))
         context = Context(momentum=momentum, total_steps=5000)
-        here = suggestions(measured(losses, smoothing=smoothing), context)
-        there = suggestions(measured(scale * losses + shift, smoothing=smoothing), context)
-        assert here.keys() == there.keys()
-        for rule, suggestion in here.items():
-            assert there[rule].lr == pytest.approx(suggestion.lr, rel=1e-6), rule
-            assert there[rule].index == suggestion.index
+        here, there = (measured(each, smoothing=smoothing) for each in (losses, scale * losses + shift))
+        assert found_at(there, context) == pytest.approx(found_at(here, context), rel=1e-6)
 
     @settings(max_examples=200, deadline=None)
     @given(
@@ -362,6 +422,8 @@ class TestLaws:
             assert 0 < suggestion.lr <= 10.0 * (1 + 1e-9)
             assert 0 <= suggestion.index < len(curve)
             assert suggestion.reason
+        for lr in dataclasses.astuple(find_landmarks(curve, context)):
+            assert lr is None or 0 < lr <= 10.0 * (1 + 1e-9)
         assert all(isinstance(sentence, str) for sentence in curve_warnings(curve, context))
         start, end = scouted_range(curve, context)
         assert 0 < start < end < math.inf
@@ -371,9 +433,9 @@ class TestLaws:
         losses = healthy()
         tame, wild = measured(losses), losses.copy()
         wild[85:] = 2 + height * np.arange(15)
-        here, there = suggestions(tame), suggestions(measured(wild))
-        for rule in ("auto", "onset", "steepest", "divergence", "minimum"):
-            assert decades(here[rule].lr, there[rule].lr) < 0.1, rule
+        here, there = found_at(tame), found_at(measured(wild))
+        for name, lr in here.items():
+            assert decades(lr, there[name]) < 0.1, name
         assert curve_warnings(measured(wild)) == []
 
     @laws
@@ -387,9 +449,9 @@ class TestLaws:
             if sweep.ask() is None:
                 break
             sweep.skip() if skip else sweep.tell(float(loss))
-        whole, gappy = suggestions(measured(losses)), suggestions(curve_of(sweep))
-        for rule in ("steepest", "divergence", "auto"):
-            assert decades(whole[rule].lr, gappy[rule].lr) < 0.4
+        whole, gappy = found_at(measured(losses)), found_at(curve_of(sweep))
+        for name in ("steepest", "divergence", "auto"):
+            assert decades(whole[name], gappy[name]) < 0.4
 
     def test_pure_noise_is_nearly_always_called_flat(self):
         rng = np.random.default_rng(0)
@@ -398,16 +460,17 @@ class TestLaws:
 
     def test_many_points(self):
         curve = measured(healthy(100_000, noise=0.3))
-        found = suggestions(curve)
-        assert decades(found["divergence"].lr, 3e-2) < 0.2
-        assert decades(found["steepest"].lr, 1e-3) < 0.3
+        found = find_landmarks(curve)
+        assert decades(found.divergence, 3e-2) < 0.2
+        assert decades(found.steepest, 1e-3) < 0.3
+        assert "auto" in suggestions(curve)
 
     def test_bad_input(self):
         curve = measured(healthy())
-        with pytest.raises(ArgumentError, match=r"rule must be one of auto, steepest, .* got rule='best'"):
+        with pytest.raises(ArgumentError, match=r"rule must be one of auto, .* or a function .* got rule='best'"):
             suggest("best", curve)
-        with pytest.raises(NoSuggestionError, match=r"steepest needs 5 points, the curve has 2. The loss became NaN"):
-            suggest("steepest", measured([1.0, 1.0, math.nan, 1.0, 1.0]))
+        with pytest.raises(NoSuggestionError, match=r"auto needs 5 points, the curve has 2. The loss became NaN"):
+            suggest("auto", measured([1.0, 1.0, math.nan, 1.0, 1.0]))
 
 
 class TestScout:

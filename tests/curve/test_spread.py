@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.rules import suggestions
@@ -17,9 +18,16 @@ def flat():
 
 def test_spreads_are_the_lowest_and_highest_rate_of_each_rule_that_applies():
     curves = [falling(1e-2), falling(1e-1), flat()]
-    by_hand = [suggestions(curve)["steepest"].lr for curve in curves[:2]]
+    by_hand = [suggestions(curve)["auto"].lr for curve in curves[:2]]
     spreads = lr_spreads(iter(curves), Context())
-    assert spreads["steepest"] == (min(by_hand), max(by_hand))
+    assert spreads["auto"] == (min(by_hand), max(by_hand))
     assert by_hand[0] < by_hand[1]
-    assert "divergence" not in spreads
+    assert "refine" not in spreads  # it applies to no bare curve
     assert lr_spreads([flat()], Context()) == {}
+
+
+def test_the_spread_of_a_function_goes_by_its_name():
+    def last(curve, context):
+        return curve.lrs[-1]
+
+    assert lr_spreads([falling(1e-2), flat()], Context(), [last]) == {"last": (2.0, pytest.approx(10.0))}

@@ -123,9 +123,11 @@ def test_where_it_diverged():
 
 
 def test_which_suggestions_are_marked():
-    made = {rule: Suggestion(lr=1e-3, rule=rule, reason="So.", index=0) for rule in ("valley", "auto", "divergence")}
+    made = {
+        rule: Suggestion(lr=1e-3, rule=rule, reason="So.", index=0) for rule in ("fastai_steep", "auto", "divergence")
+    }
     assert list(marked_rules(made, None)) == ["suggestion", "divergence"]
-    assert list(marked_rules(made, ["valley", "auto", "valley"])) == ["valley", "auto"]
+    assert list(marked_rules(made, ["fastai_steep", "auto", "fastai_steep"])) == ["fastai_steep", "auto"]
     assert list(marked_rules({**made, "refine": made["auto"]}, None)) == ["suggestion", "divergence"]
     assert marked_rules(made, []) == {}
     assert marked_rules({}, None) == {}

@@ -104,11 +104,11 @@ def test_without_suggestions_the_curve_is_drawn():
 
 
 def test_rules_choose_the_marks_and_the_first_is_the_main_one():
-    made = {**MADE, **_made(valley=8e-3)}
-    ax = plot_curve(_curve(), made, rules=["valley", "divergence", "minimum"])
-    assert _texts(ax) == ["divergence 1.3e-01", "valley 8.0e-03"]
+    made = {**MADE, **_made(fastai_valley=8e-3)}
+    ax = plot_curve(_curve(), made, rules=["fastai_valley", "divergence", "minimum"])
+    assert _texts(ax) == ["divergence 1.3e-01", "fastai_valley 8.0e-03"]
     bold = [text.get_text() for text in _ours(ax, "label") if text.get_fontweight() == "bold"]
-    assert bold == ["valley 8.0e-03"]
+    assert bold == ["fastai_valley 8.0e-03"]
     with pytest.raises(ArgumentError, match=r"takes rules among .*got rule='best'"):
         plot_curve(_curve(), made, rules=["best"])
 

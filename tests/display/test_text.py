@@ -52,7 +52,7 @@ FOUND = {
     "onset": suggestion("onset", 4e-5),
     "divergence": suggestion("divergence", 1.3e-2),
     "minimum": suggestion("minimum", 9e-3),
-    "valley": suggestion("valley", 1e-3),
+    "fastai_valley": suggestion("fastai_valley", 1e-3),
 }
 
 
@@ -69,9 +69,12 @@ def test_the_block_is_the_one_of_the_design():
 
 
 def test_the_main_suggestion_is_shown_first_whatever_its_rule():
-    found = {"valley": FOUND["valley"], **{rule: FOUND[rule] for rule in FOUND if rule != "valley"}}
+    found = {
+        "fastai_valley": FOUND["fastai_valley"],
+        **{rule: FOUND[rule] for rule in FOUND if rule != "fastai_valley"},
+    }
     lines = block("", found, (), (), "").splitlines()
-    assert lines[1] == "  valley      1.0e-03   <- as it is"
+    assert lines[1] == "  fastai_valley  1.0e-03   <- as it is"
     assert [line.split()[0] for line in lines[2:6]] == ["auto", "steepest", "onset", "divergence"]
     assert "<-" not in "".join(lines[2:])
 

@@ -369,7 +369,7 @@ def test_a_rate_that_nobody_takes_is_said():
 def test_a_curve_without_a_suggestion_changes_nothing():
     module = Net()
     with pytest.warns(LRFinderWarning, match=r"learning rate stays as it was: "):
-        result = find_lr(trainer(), module, loader(), start_lr=1e-12, end_lr=1e-11, num_iter=12, rule="divergence")
+        result = find_lr(trainer(), module, loader(), start_lr=1e-12, end_lr=1e-11, num_iter=12, rule="fastai_valley")
 
     assert module.lr == 0.01
     assert len(result.losses) == 12
@@ -479,8 +479,8 @@ def test_the_steepest_slope_is_taken_over_the_logarithm_of_the_rate():
     theirs.results = {"lr": result.lrs.tolist(), "loss": result.smoothed.tolist()}
     slope = np.gradient(result.smoothed, np.log(result.lrs))
 
-    assert result.steepest.lr == pytest.approx(result.lrs[np.argmin(slope)], rel=0.5)
-    assert theirs.suggestion() < result.steepest.lr / 10
+    assert result.landmarks.steepest == pytest.approx(result.lrs[np.argmin(slope)], rel=0.5)
+    assert theirs.suggestion() < result.landmarks.steepest / 10
 
 
 def test_the_rate_survives_a_checkpoint(tmp_path):
@@ -600,7 +600,7 @@ def test_held_out_data_repeats_and_refining():
 
 def test_what_is_told_to_find_reaches_it():
     points = []
-    options = {"total_steps": 500, "on_step": lambda *point: points.append(point), "rule": "valley"}
+    options = {"total_steps": 500, "on_step": lambda *point: points.append(point), "rule": "fastai_valley"}
     result = find_lr(trainer(), Net(), loader(), apply=False, **FIND, **options)
 
     assert result.total_steps == 500
