@@ -136,10 +136,10 @@ class RangeTestResult:
         """  # noqa: DOC502 - raised by the rules
         if rule == "refine" and self.refined is not None:
             return self.refined
-        known = self.__dict__.get("suggestions", {}).get(rule) if isinstance(rule, str) else None
-        if known is not None:
-            return known  # type: ignore[no-any-return]  # the values of the cached property
-        if "suggestions" in self.__dict__ and rule == self.rule and rule not in RULES:
+        known: dict[str, Suggestion] = self.__dict__.get("suggestions", {})  # the values of the cached property
+        if isinstance(rule, str) and rule in known:
+            return known[rule]
+        if isinstance(rule, str) and rule == self.rule and rule not in RULES:  # a function, or a rule of version 0.1
             raise NoSuggestionError(f"{rule} had no suggestion when this result was saved. Use one of lrfinder.RULES.")
         found = suggest(rule, self.curve, self.context)
         return replace(found, spread=self.spreads.get(found.rule))

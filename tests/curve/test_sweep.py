@@ -183,7 +183,7 @@ class TestGapsAndEnds:
     def test_each_reason_has_a_cause_and_a_remedy(self):
         for reason in StopReason:
             assert reason.value == reason.name.lower()
-            cause, remedy = reason.sentence.split(". ", maxsplit=1)
+            cause, remedy = reason.explanation.split(". ", maxsplit=1)
             assert cause
             assert remedy.endswith(".")
 
