@@ -1,5 +1,6 @@
 """Rules that a training setup must meet, checked before anything is touched."""
 
+import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,7 @@ __all__ = [
     "check_model",
     "check_optimizer",
     "check_positive",
+    "check_recording",
     "check_step_options",
     "check_ways_to_a_loss",
     "extra_states",
@@ -53,7 +55,7 @@ def check_ways_to_a_loss(
     step: Callable[..., Any] | None,
     replaced_by_step: Mapping[str, bool],
 ) -> None:
-    """Insist on one way from a batch to a loss.
+    """Check that there is at most one way from a batch to a loss, and that it can be called as it will be.
 
     Args:
         criterion: As given to `LRFinder`.
@@ -62,7 +64,7 @@ def check_ways_to_a_loss(
         replaced_by_step: By name, whether an option was given that has no meaning beside `step`.
 
     Raises:
-        ArgumentError: Two ways were given, or one that is not callable.
+        ArgumentError: Two ways were given, or one that is not callable or takes other arguments.
     """
     ways = {"criterion": criterion, "loss_fn": loss_fn, "step": step}
     for name, way in ways.items():
@@ -85,17 +87,69 @@ def check_ways_to_a_loss(
             f"LRFinder(step=...) replaces forward, backward and optimizer step, so {', '.join(clashing)} would have no "
             f"effect, got step and {clashing[0]}; do it inside of step, or use loss_fn."
         )
+    for name in given:
+        _check_signature(name, ways[name])
+
+
+_CALLS = {"criterion": ("outputs", "targets"), "loss_fn": ("model", "batch"), "step": ("batch",)}
+_MODEL_NAMES = {"model", "module", "net", "network"}
+
+
+def _check_signature(name: str, way: Any) -> None:
+    """Check that a callable takes the arguments that it will be given.
+
+    Raises:
+        ArgumentError: It takes others.
+    """
+    try:
+        signature = inspect.signature(way.forward if isinstance(way, nn.Module) else way)
+        takes = tuple(signature.parameters)
+    except (ValueError, TypeError):  # some callables written in C have no signature
+        return
+    call = f"{name}({', '.join(_CALLS[name])})"
+    if name == "criterion" and len(takes) > 1 and takes[0] in _MODEL_NAMES:
+        raise ArgumentError(
+            f"LRFinder(criterion=...) is called as {call}, got a function of ({', '.join(takes)}); "
+            "pass it as loss_fn, which is called as loss_fn(model, batch)."
+        )
+    try:
+        signature.bind(*_CALLS[name])
+    except TypeError as error:
+        raise ArgumentError(
+            f"LRFinder({name}=...) is called as {call}, got a function of ({', '.join(takes)}) ({error}); "
+            "wrap it in a function that takes these arguments."
+        ) from None
+
+
+def check_recording() -> None:
+    """Check that gradients can be recorded.
+
+    Raises:
+        ArgumentError: The call stands under `torch.inference_mode()`.
+    """
+    if torch.is_inference_mode_enabled():
+        raise ArgumentError(
+            "LRFinder.find(...) trains for some steps, which torch forbids under torch.inference_mode(); "
+            "call it outside of that block."
+        )
 
 
 def check_model(model: nn.Module) -> None:
-    """Insist on a model that can be trained.
+    """Check that a model can be trained.
 
     Args:
         model: As given to `LRFinder`.
 
     Raises:
-        ArgumentError: It is no module, has parameters that are not initialised yet, or none that is trainable.
+        ArgumentError: It is no module, has parameters that are not initialised yet or that were made under
+            `torch.inference_mode()`, or none that is trainable.
     """
+    if isinstance(model, (Mapping, list, tuple)):
+        raise ArgumentError(
+            f"LRFinder(model=...) must be one torch.nn.Module, got a {type(model).__name__} of {len(model)}; put them "
+            "into one, nn.ModuleDict or nn.ModuleList, and say how a batch becomes a loss with loss_fn, or how to "
+            "train on a batch with step."
+        )
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"LRFinder(model=...) must be a torch.nn.Module, got {type(model).__name__}.")
     for module in model.modules():
@@ -105,6 +159,11 @@ def check_model(model: nn.Module) -> None:
                 f"LRFinder(model=...) must be initialised, got the lazy module {name or type(module).__name__!r} "
                 "without its parameters; run one batch through the model first, then build the optimizer."
             )
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ArgumentError(
+            "LRFinder(model=...) must be a model that can be trained, got parameters that were made under "
+            "torch.inference_mode(); build or load the model outside of that block."
+        )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ArgumentError(
             "LRFinder(model=...) must have trainable parameters, got a model in which none requires a gradient; "
@@ -113,7 +172,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
-    """Insist on an optimizer whose rate can be swept.
+    """Check that an optimizer's learning rate can be swept.
 
     Args:
         optimizer: As given to `LRFinder`.
@@ -124,6 +183,12 @@ def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
         ArgumentError: It is none, holds none of the model's parameters, or cannot be swept (Rprop, a closure
             together with a scaler).
     """
+    if isinstance(optimizer, (Mapping, list, tuple)):
+        raise ArgumentError(
+            f"LRFinder(optimizer=...) must be one torch optimizer, got a {type(optimizer).__name__} of "
+            f"{len(optimizer)}; pass the one whose learning rate is wanted, the others as extra_state=[...], and train "
+            "with all of them in step=... ."
+        )
     if not hasattr(optimizer, "param_groups") or not callable(getattr(optimizer, "step", None)):
         raise ArgumentError(f"LRFinder(optimizer=...) must be a torch optimizer, got {type(optimizer).__name__}.")
     inner = unwrap_optimizer(optimizer)
@@ -168,6 +233,8 @@ def check_positive(call: str, value: Any) -> float:
     Raises:
         ArgumentError: It is not.
     """
+    if isinstance(value, torch.Tensor) and value.dim() == 0 and not value.is_complex() and value.dtype != torch.bool:
+        value = value.item()
     number = float(value) if not isinstance(value, bool) and isinstance(value, Real) else math.nan
     if not (number > 0 and math.isfinite(number)):
         raise ArgumentError(f"{call} must be a positive, finite number, got {value!r}.")

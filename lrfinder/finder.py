@@ -125,6 +125,12 @@ class LRFinder:
         self._snapshot_frozen = snapshot_frozen
         self._check_setup()
 
+    def __repr__(self) -> str:
+        """Return one line that names the parts."""
+        ways = {"criterion": self._criterion, "loss_fn": self._loss_fn, "step": self._user_step}
+        given = [f", {name}={_name(way)}" for name, way in ways.items() if way is not None]
+        return f"LRFinder({_name(self.model)}, {_name(self.optimizer)}{''.join(given)})"
+
     def find(
         self,
         loader: Iterable[Any],
@@ -180,6 +186,7 @@ class LRFinder:
             RestoreError: Something could not be put back; the message names it.
         """  # noqa: DOC502 - raised by the parts
         self.partial = None
+        checks.check_recording()
         with rank_group() as ranks:
             options = FindOptions(
                 start_lr=start_lr,
@@ -355,6 +362,11 @@ class LRFinder:
             "device": str(search.device),
             "versions": versions(),
         }
+
+
+def _name(part: Any) -> str:
+    """Return the name of a function, or of an object's class."""
+    return str(getattr(part, "__name__", type(part).__name__))
 
 
 def _module_behind(function: Any) -> nn.Module | None:

@@ -750,6 +750,25 @@ def test_a_bad_loss_changes_nothing(name):
     setup.assert_unchanged()
 
 
+def test_inference_mode_is_refused_before_anything_is_read():
+    model = net()
+    optimizer, criterion = adam(model), nn.MSELoss()
+    with torch.inference_mode(), pytest.raises(ArgumentError, match=r"find\(...\) trains .* torch.inference_mode\(\)"):
+        LRFinder(model, optimizer, criterion).find(iter([]))
+
+
+def test_the_repr_names_the_parts():
+    model = net()
+    optimizer, criterion = adam(model), nn.MSELoss()
+    assert repr(LRFinder(model, optimizer, criterion)) == "LRFinder(Sequential, Adam, criterion=MSELoss)"
+    assert repr(LRFinder(model, optimizer)) == "LRFinder(Sequential, Adam)"
+
+    def train(batch):
+        pass
+
+    assert repr(LRFinder(model, optimizer, step=train)) == "LRFinder(Sequential, Adam, step=train)"
+
+
 def test_no_gradients_anywhere_is_found_out_too():
     setup = Setup()
     with torch.no_grad(), pytest.raises(ArgumentError, match=r"computed under torch.no_grad\(\)"):

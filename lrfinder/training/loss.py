@@ -1,8 +1,9 @@
 """How a batch becomes a loss."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -60,42 +61,105 @@ class BatchLoss:
 
     def _compute(self, batch: Any) -> Tensor:
         if self._criterion is not None:
-            if not _is_sequence(batch) or len(batch) < 2:
-                raise _no_pair(batch)
-            return scalar_loss(self._criterion(self.model(*batch[:-1]), batch[-1]), "criterion(outputs, targets)")
+            return self._criterion_loss(self._criterion, batch)
         if self._loss_fn is not None:
             return scalar_loss(self._loss_fn(self.model, batch), "loss_fn(model, batch)")
-        return scalar_loss(_own_loss(_call(self.model, batch)), "the model, which has no criterion here,")
+        return _own_loss(self._outputs(batch))
+
+    def _criterion_loss(self, criterion: Callable[[Any, Any], Tensor], batch: Any) -> Tensor:
+        if not _is_sequence(batch) or len(batch) < 2:
+            raise _no_pair(batch)
+        try:
+            outputs = self.model(*batch[:-1])
+        except TypeError as error:
+            if _accepts(self.model, batch[:-1], {}):
+                raise
+            _raise_wrong_call(batch, "model(*batch[:-1])", batch[:-1], error)
+        try:
+            return scalar_loss(criterion(outputs, batch[-1]), "criterion(outputs, targets)")
+        except (TypeError, AttributeError) as error:
+            if isinstance(outputs, Tensor) or not _is_torchs(criterion):
+                raise
+            _raise_wrong_call(batch, "criterion(outputs, targets)", (outputs, batch[-1]), error)
+
+    def _outputs(self, batch: Any) -> Any:
+        # Of a model that computes its own loss.
+        given: Sequence[Any] = batch if _is_sequence(batch) else (batch,)
+        named: Mapping[str, Any] = {}
+        if isinstance(batch, Mapping):
+            given, named = (), batch
+        try:
+            return self.model(*given, **named)
+        except TypeError as error:
+            if _accepts(self.model, given, named):
+                raise
+            call = "model(*batch)" if _is_sequence(batch) else "model(batch)"
+            if isinstance(batch, Mapping):
+                call, given = "model(**batch)", [f"{name}={_describe(value)}" for name, value in batch.items()]
+            _raise_wrong_call(batch, call, given, error)
+
+
+def _accepts(model: Any, given: Sequence[Any], named: Mapping[str, Any]) -> bool:
+    """Return whether the signature of a model's forward takes these arguments; True where it has none."""
+    for wrapper in ("module", "_orig_mod"):  # of DistributedDataParallel, of torch.compile
+        model = getattr(model, wrapper, model)
+    try:
+        inspect.signature(model.forward).bind(*given, **named)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
+def _is_torchs(criterion: Any) -> bool:
+    where = type(criterion) if isinstance(criterion, nn.Module) else criterion
+    return str(getattr(where, "__module__", "")).partition(".")[0] == "torch"
+
+
+def _raise_wrong_call(batch: Any, call: str, given: Sequence[Any], error: Exception) -> NoReturn:
+    """Raise the error that shows what was called with what.
+
+    Raises:
+        ArgumentError: Always.
+    """
+    shown = ", ".join(each if isinstance(each, str) else _describe(each) for each in given)
+    remedy = "say how such a batch becomes a loss with loss_fn=lambda model, batch: ..."
+    if call == "model(*batch)":
+        remedy = f"if the last part of a batch holds the targets, pass a criterion; else {remedy}"
+    raise ArgumentError(
+        f"LRFinder called {call} with ({shown}) for a {_describe(batch)} as batch, which failed ({error}); {remedy}"
+    ) from error
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"Tensor of shape {tuple(value.shape)}"
+    return f"{type(value).__name__} of {len(value)}" if _is_sequence(value) else type(value).__name__
 
 
 def _no_pair(batch: Any) -> ArgumentError:
-    size = f" of {len(batch)}" if _is_sequence(batch) else ""
     return ArgumentError(
-        f"LRFinder(criterion=...) needs (inputs, targets) batches, got a {type(batch).__name__}{size}; "
+        f"LRFinder(criterion=...) needs (inputs, targets) batches, got a {_describe(batch)}; "
         "say how such a batch becomes a loss with loss_fn=lambda model, batch: ..."
     )
-
-
-def _call(model: nn.Module, batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        return model(**batch)
-    return model(*batch) if _is_sequence(batch) else model(batch)
 
 
 def _is_sequence(batch: Any) -> bool:
     return isinstance(batch, (tuple, list)) and not isinstance(batch, PackedSequence)  # which is one input, not four
 
 
-def _own_loss(outputs: Any) -> Any:
-    if isinstance(outputs, Tensor):
-        return outputs
-    loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
-    if loss is None:
+def _own_loss(outputs: Any) -> Tensor:
+    loss = outputs
+    if not isinstance(outputs, Tensor):
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
+    if loss is None or (isinstance(outputs, Tensor) and outputs.numel() != 1):
         raise ArgumentError(
             "Without a criterion the model must return its loss, or an output with a `.loss`, got "
-            f"{type(outputs).__name__}; pass a criterion or loss_fn, or put the labels into the batch."
+            f"a {_describe(outputs)}; pass a criterion, LRFinder(model, optimizer, criterion), or loss_fn, or put the "
+            "labels into the batch."
         )
-    return loss
+    return scalar_loss(loss, "the model, which has no criterion here,")
 
 
 def scalar_loss(loss: Any, origin: str) -> Tensor:

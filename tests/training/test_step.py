@@ -94,7 +94,7 @@ class Sample:
     ],
 )
 def test_a_batch_that_is_no_pair_points_to_loss_fn(batch, kind):
-    message = rf"LRFinder\(criterion=...\) needs \(inputs, targets\) batches, got a {kind}; .*loss_fn=lambda"
+    message = rf"LRFinder\(criterion=...\) needs \(inputs, targets\) batches, got a {kind}.*; .*loss_fn=lambda"
     with pytest.raises(ArgumentError, match=message):
         batch_loss(Recording(), lambda outputs, targets: outputs)(batch)
 
@@ -126,10 +126,10 @@ def test_without_a_criterion_the_model_returns_its_loss(wrap):
 
 @pytest.mark.parametrize(
     ("output", "kind"),
-    [({"logits": 1}, "dict"), (SimpleNamespace(loss=None), "SimpleNamespace"), ((torch.ones(()),), "tuple")],
+    [({"logits": 1}, "dict"), (SimpleNamespace(loss=None), "SimpleNamespace"), ((torch.ones(()),), "tuple of 1")],
 )
 def test_without_a_loss_the_remedy_is_named(output, kind):
-    with pytest.raises(ArgumentError, match=rf"must return its loss, or .* with a `.loss`, got {kind}; pass"):
+    with pytest.raises(ArgumentError, match=rf"must return its loss, or .* with a `.loss`, got a {kind}; pass"):
         batch_loss(Recording(output))((1,))
 
 
@@ -139,17 +139,94 @@ def test_loss_fn_is_given_the_model_and_the_batch():
     assert seen == [(model, {"x": 1})]
 
 
-@pytest.mark.parametrize("way", ["criterion", "loss_fn", "model"])
+@pytest.mark.parametrize("way", ["criterion", "loss_fn", "the model"])
 def test_a_loss_must_be_a_scalar(way):
     bad = torch.ones(4, 2)
     loss = {
         "criterion": batch_loss(Recording(), lambda outputs, targets: bad),
         "loss_fn": batch_loss(Recording(), loss_fn=lambda model, batch: bad),
-        "model": batch_loss(Recording(bad)),
+        "the model": batch_loss(Recording({"loss": bad})),
     }[way]
     message = rf"{way}.* must return a scalar loss, got a tensor of shape \(4, 2\); reduce it with .mean\(\)"
     with pytest.raises(ArgumentError, match=message):
         loss((1, 2))
+
+
+def test_a_forgotten_criterion_is_named():
+    message = r"^Without a criterion the model must return its loss, .* got a Tensor of shape \(4, 2\); pass a crit"
+    with pytest.raises(ArgumentError, match=message):
+        batch_loss(nn.Linear(3, 2))((torch.ones(4, 3),))
+
+
+class OnlyInputs(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 2)
+
+    def forward(self, inputs):
+        return super().forward(inputs)
+
+
+class SimpleModule(nn.Module):
+    """Passes everything on, as DistributedDataParallel does."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+X, Y = torch.ones(4, 3), torch.ones(4, 2)
+
+
+THREE = (X, Y, torch.arange(4))
+TWO_TENSORS = r"\(Tensor of shape \(4, 3\), Tensor of shape \(4, 2\)\)"
+
+
+@pytest.mark.parametrize(
+    ("criterion", "batch", "message"),
+    [
+        (
+            nn.MSELoss(),
+            THREE,
+            rf"model\(\*batch\[:-1\]\) with {TWO_TENSORS} for a tuple of 3 .* failed \(.*2 positional",
+        ),
+        (nn.MSELoss(), THREE, r"but 3 were given\); say how such a batch becomes a loss with loss_fn=lambda"),
+        (None, (X, Y), rf"model\(\*batch\) with {TWO_TENSORS} .*; if .* holds the targets, pass a criterion; else"),
+        (None, {"inputs": X, "idx": 3}, r"model\(\*\*batch\) with \(inputs=Tensor of .*, idx=int\) for a dict"),
+        (None, {}, r"model\(\*\*batch\) with \(\) for a dict"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda model: model, SimpleModule])
+def test_a_model_called_with_what_it_does_not_take_says_what_was_called_with_what(criterion, batch, message, wrap):
+    with pytest.raises(ArgumentError, match=message) as caught:
+        batch_loss(wrap(OnlyInputs()), criterion)(batch)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_a_criterion_that_cannot_use_the_outputs_says_what_it_was_given():
+    model = Recording({"logits": torch.ones(4, 2)})
+    with pytest.raises(
+        ArgumentError, match=r"called criterion\(outputs, targets\) with \(dict, Tensor of shape \(4, 2\)\) .*loss_fn"
+    ):
+        batch_loss(model, nn.MSELoss())((X, Y))
+
+
+def test_a_type_error_of_the_users_own_arrives_unchanged():
+    error = TypeError("takes 2 positional arguments")
+
+    class Broken(OnlyInputs):
+        def forward(self, inputs):
+            raise error
+
+    def broken(outputs, targets):
+        raise error
+
+    for loss in (batch_loss(Broken(), nn.MSELoss()), batch_loss(Broken()), batch_loss(OnlyInputs(), broken)):
+        with pytest.raises(TypeError) as caught:
+            loss((X, Y)[: 2 if loss._criterion else 1])
+        assert caught.value is error
 
 
 @pytest.mark.parametrize(("value", "kind"), [(1.0, "float"), (None, "NoneType"), ((torch.ones(()), 1), "tuple")])
