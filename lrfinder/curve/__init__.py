@@ -2,6 +2,7 @@
 
 from lrfinder.curve.arrays import Floats
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
+from lrfinder.curve.diagnosis import Diagnosis, Stretch, TrainingVerdict, diagnose
 from lrfinder.curve.ladder import MOST_PROBES, Refined, ShortTraining, probe_steps, refine
 from lrfinder.curve.landmarks import Landmarks, find_landmarks
 from lrfinder.curve.rules import RULES, CustomRule, RuleEntry, rule_name, suggest
@@ -11,6 +12,7 @@ from lrfinder.curve.spread import lr_spreads
 from lrfinder.curve.stop_rule import StopReason, StopRule
 from lrfinder.curve.suggestion import Suggestion
 from lrfinder.curve.sweep import MIN_POINTS, MODES, Sweep, grid
+from lrfinder.curve.verdicts import Level, Verdict, judge
 from lrfinder.curve.warnings import curve_warnings
 
 __all__ = [
@@ -23,18 +25,25 @@ __all__ = [
     "Context",
     "Curve",
     "CustomRule",
+    "Diagnosis",
     "Floats",
     "Landmarks",
+    "Level",
     "Refined",
     "RuleEntry",
     "ShortTraining",
     "StopReason",
     "StopRule",
+    "Stretch",
     "Suggestion",
     "Sweep",
+    "TrainingVerdict",
+    "Verdict",
     "curve_warnings",
+    "diagnose",
     "find_landmarks",
     "grid",
+    "judge",
     "lr_spreads",
     "probe_steps",
     "refine",
