@@ -7,7 +7,22 @@ training setup back bit for bit, and its result builds the scheduler.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lrfinder.curve import RULES, SMOOTHINGS, Context, Curve, Landmarks, StopReason, Suggestion, Sweep, smooth
+from lrfinder.curve import (
+    RULES,
+    SMOOTHINGS,
+    Context,
+    Curve,
+    Diagnosis,
+    Landmarks,
+    Level,
+    StopReason,
+    Suggestion,
+    Sweep,
+    TrainingVerdict,
+    Verdict,
+    diagnose,
+    smooth,
+)
 from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSuggestionError, RankError, RestoreError
 from lrfinder.version import __version__
 
@@ -25,10 +40,12 @@ __all__ = [
     "ArgumentError",
     "Context",
     "Curve",
+    "Diagnosis",
     "LRFinder",
     "LRFinderError",
     "LRFinderWarning",
     "Landmarks",
+    "Level",
     "NoSuggestionError",
     "RangeTestResult",
     "RankError",
@@ -37,7 +54,10 @@ __all__ = [
     "StopReason",
     "Suggestion",
     "Sweep",
+    "TrainingVerdict",
+    "Verdict",
     "__version__",
+    "diagnose",
     "make_scheduler",
     "plot_schedule",
     "preserved",

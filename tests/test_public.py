@@ -18,9 +18,10 @@ KEYWORD, POSITIONAL = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITION
 
 def test_the_public_names():
     assert sorted(lrfinder.__all__) == sorted([
-        "RULES", "SCHEDULES", "SMOOTHINGS", "ArgumentError", "Context", "Curve", "LRFinder", "LRFinderError",
-        "LRFinderWarning", "Landmarks", "NoSuggestionError", "RangeTestResult", "RankError", "RestoreError", "Snapshot",
-        "StopReason", "Suggestion", "Sweep", "__version__", "make_scheduler", "plot_schedule", "preserved", "smooth",
+        "RULES", "SCHEDULES", "SMOOTHINGS", "ArgumentError", "Context", "Curve", "Diagnosis", "LRFinder",
+        "LRFinderError", "LRFinderWarning", "Landmarks", "Level", "NoSuggestionError", "RangeTestResult", "RankError",
+        "RestoreError", "Snapshot", "StopReason", "Suggestion", "Sweep", "TrainingVerdict", "Verdict", "__version__",
+        "diagnose", "make_scheduler", "plot_schedule", "preserved", "smooth",
     ])  # fmt: skip
     assert all(getattr(lrfinder, name) is not None for name in lrfinder.__all__)
     assert set(lrfinder.__all__) <= set(dir(lrfinder))

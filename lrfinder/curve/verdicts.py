@@ -84,23 +84,22 @@ class Verdict:
 
 
 def times(factor: float) -> str:
-    """Say how far above or below 1 a factor is.
+    """Return how far above or below 1 a factor is, in two words.
 
     Args:
         factor: A positive number.
 
     Returns:
-        A phrase of two words, with two digits at most.
+        The distance with two digits.
 
     Example:
-        >>> times(0.25), times(3.21), times(1234)
-        ('4x below', '3.2x above', '1200x above')
+        >>> times(0.25), times(3.21), times(123)
+        ('4x below', '3.2x above', '120x above')
     """
-    size = max(factor, 1 / factor)
-    digits = max(1 - math.floor(math.log10(size)), -300) if size < 1e300 else 0
-    return f"{round(size, min(digits, 1)):.{1 if size < 9.95 else 0}f}".removesuffix(".0") + (
-        "x above" if factor >= 1 else "x below"
-    )
+    distance = f"{max(factor, 1 / factor):.2g}"
+    if "e" in distance and float(distance) < 1e6:
+        distance = f"{float(distance):.0f}"
+    return f"{distance}x {'above' if factor >= 1 else 'below'}"
 
 
 def judge(lr: float, suggested_lr: float | None, curve: Curve, context: Context) -> Verdict:

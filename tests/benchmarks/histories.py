@@ -169,7 +169,7 @@ def load(path: Path) -> dict[str, dict[str, Any]]:
     return {
         name: rows
         for name, rows in stored.items()
-        if name in TASKS and str(rows["fingerprint"]) == fingerprint(TASKS[name])
+        if name in TASKS and str(rows["fingerprint"]) == fingerprint(TASKS[name], train)
     }
 
 
@@ -204,7 +204,7 @@ def record_all(names: Iterable[str], path: Path, unbinned: Path | None = None) -
             rows = record(name, truths[name].best_lr)
             if unbinned is not None:
                 np.savez_compressed(unbinned / f"{name}.npz", **rows)
-            stored[name] = compact(rows) | {"fingerprint": np.array(fingerprint(TASKS[name]))}
+            stored[name] = compact(rows) | {"fingerprint": np.array(fingerprint(TASKS[name], train))}
             save(stored, path)
 
 

@@ -144,7 +144,9 @@ def test_the_number_of_points_does_not_matter(points):
     jitter = 0.002 * np.random.default_rng(0).standard_normal(points)
     assert diagnose(2.3 - 0.3 * place + jitter).verdict is LOW
     assert diagnose(0.2 + 2.1 * np.exp(-place * 10) + jitter).verdict is FINE
-    assert diagnose(0.2 + 2.1 * np.exp(-place * 10) + 2 * np.exp(-(((place - 0.6) / 0.1) ** 2)) + jitter).verdict is HIGH
+    assert (
+        diagnose(0.2 + 2.1 * np.exp(-place * 10) + 2 * np.exp(-(((place - 0.6) / 0.1) ** 2)) + jitter).verdict is HIGH
+    )
 
 
 @pytest.mark.parametrize(("losses", "lrs"), [(SLOW, None), (RIGHT, None), (BUMP, None), (STALLED, DROPPED)])

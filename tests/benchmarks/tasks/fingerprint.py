@@ -15,22 +15,22 @@ from tests.benchmarks.tasks.training import train
 __all__ = ["fingerprint"]
 
 
-def fingerprint(of: Task) -> str:
+def fingerprint(of: Task, training: Callable[..., Any] = train) -> str:
     """A hash of the task's source and of all that it uses from this package: the same on every Python version.
 
-    Comments, docstrings and layout do not count; settings in the decorator do.
+    Comments, docstrings and layout do not count; settings in the decorator and the function that trains do.
     """
     digest = hashlib.sha256()
-    for function in sorted(_used(of.parts), key=lambda used: f"{used.__module__}.{used.__qualname__}"):
+    for function in sorted(_used(of.parts, training), key=lambda used: f"{used.__module__}.{used.__qualname__}"):
         digest.update(_canonical(_tree(function)).encode())
     return digest.hexdigest()[:16]
 
 
-def _used(start: Callable[..., Any]) -> list[Callable[..., Any]]:
+def _used(start: Callable[..., Any], training: Callable[..., Any]) -> list[Callable[..., Any]]:
     """Functions and classes of this package that `start` reaches by name, itself included."""
     package = __name__.rpartition(".")[0]
     found: dict[str, Callable[..., Any]] = {}
-    open_ends: list[Any] = [start, Task.build, Setup.train_step, Setup.evaluate, train]
+    open_ends: list[Any] = [start, Task.build, Setup.train_step, Setup.evaluate, training]
     while open_ends:
         function = inspect.unwrap(open_ends.pop())
         key = f"{function.__module__}.{function.__qualname__}"
