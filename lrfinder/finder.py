@@ -12,23 +12,22 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder import checks
-from lrfinder.curve import RULES, Context, Curve, CustomRule, Refined, curve_warnings, lr_spreads, rule_name
+from lrfinder.curve import RULES, CustomRule, curve_warnings, lr_spreads
 from lrfinder.display import Progress, versions
-from lrfinder.distributed import Ranks, before_forward, rank_group
+from lrfinder.distributed import Ranks, rank_group
 from lrfinder.errors import ArgumentError
-from lrfinder.optim import LRWriter, unwrap_optimizer
 from lrfinder.options import FindOptions
 from lrfinder.result import RangeTestResult
-from lrfinder.search import Search
+from lrfinder.search import Search, SearchOutcome
 from lrfinder.snapshot import LoaderState, Snapshot, is_sharded, preserved, reshard
-from lrfinder.training import Batches, BatchLoss, Step, TrainingStep, UserStep, Validation, forbid_other_optimizers
+from lrfinder.training import Batches, BatchLoss, Step, TrainingSetup, TrainingStep, UserStep, forbid_other_optimizers
 from lrfinder.warnings import setup_warnings
 
 __all__ = ["LRFinder"]
 
 
 class LRFinder:
-    """Finds a learning rate for a training setup and leaves the setup as it was, bit for bit.
+    """Find a learning rate for a training setup, and leave the setup as it was, bit for bit.
 
     A batch becomes a loss in one of four ways:
 
@@ -36,12 +35,12 @@ class LRFinder:
       `(a, b, y)` calls `model(a, b)`.
     - Without a criterion the model returns its loss: `model(**batch).loss` for a mapping, `model(*batch)` for a tuple.
     - `loss_fn(model, batch)` for everything else.
-    - `step(batch)` is your own forward, backward and optimizer step, for a GAN, say.
+    - `step(batch)` is your own forward pass, backward pass and optimizer step, as for a GAN.
 
     Args:
-        model: The model, in the mode in which it is trained, where it is trained.
-        optimizer: Its optimizer. With several parameter groups the largest group's rate is swept, and the others keep
-            their ratios to it.
+        model: The model, in the mode and on the device in which it is trained.
+        optimizer: Its optimizer. With several parameter groups the learning rate of the largest group is swept, and the
+            other groups keep their ratios to it.
         criterion: `criterion(outputs, targets)` returns a scalar loss.
         loss_fn: `loss_fn(model, batch)` returns a scalar loss, in place of a criterion.
         step: `step(batch)` trains on one batch and returns its loss, in place of everything else.
@@ -54,9 +53,9 @@ class LRFinder:
             `accumulation_steps` itself.
         extra_state: More that the training changes: modules, optimizers, random generators, or objects with a
             `state_dict`.
-        snapshot_device: Where copies are kept: with their tensors (default), or `"cpu"`.
+        snapshot_device: Where copies are kept: beside their tensors (default), or `"cpu"`.
         snapshot_frozen: Copy frozen parameters too, to host memory. False saves that memory, and checks instead that
-            nobody writes to them.
+            they are not written to.
 
     Attributes:
         partial: After a `find` that raised, what it had measured until then; else None.
@@ -77,9 +76,6 @@ class LRFinder:
         (True, True)
     """
 
-    _framework: tuple[Any, ...] = ()  # an integration's objects, whose attributes are captured like a module's
-    _leave: tuple[Any, ...] = ()  # what these lead to and is not entered, such as data sets
-
     def __init__(
         self,
         model: nn.Module,
@@ -98,7 +94,6 @@ class LRFinder:
         snapshot_device: torch.device | str | None = None,
         snapshot_frozen: bool = True,
     ) -> None:
-        """Check that the parts fit together; nothing is run or changed."""
         replaced = {
             "autocast": autocast is not None,
             "grad_scaler": grad_scaler is not None,
@@ -106,30 +101,84 @@ class LRFinder:
             "max_grad_norm": max_grad_norm is not None,
             "backward": backward is not None,
         }
+        ways = {"criterion": criterion, "loss_fn": loss_fn, "step": step}
         checks.check_ways_to_a_loss(criterion, loss_fn, step, replaced)
         checks.check_step_options(autocast, max_grad_norm, backward)
-        self.model = model
-        self.optimizer = optimizer
+        accumulation_steps = checks.positive_int("LRFinder(accumulation_steps=...)", accumulation_steps)
+        device = None if device is None else torch.device(device)
+        batch_loss = BatchLoss(model, criterion, loss_fn, device, autocast)
+
+        def make_step(ranks: Ranks) -> Step:
+            if step is not None:
+                return UserStep(step, batch_loss.device)
+            return TrainingStep(
+                batch_loss,
+                optimizer,
+                grad_scaler=grad_scaler,
+                accumulation_steps=accumulation_steps,
+                max_grad_norm=max_grad_norm,
+                backward=backward,
+                ranks=ranks,
+            )
+
+        self._begin(
+            TrainingSetup(
+                model=model,
+                optimizer=optimizer,
+                make_step=make_step,
+                batch_loss=None if step is not None else batch_loss,
+                device=device,
+                accumulation_steps=accumulation_steps,
+                collective_steps=step is not None,
+                grad_scaler=grad_scaler,
+                extra_state=checks.extra_states(extra_state),
+                captured=_modules_behind(criterion, loss_fn, step, backward),
+                snapshot_device=snapshot_device,
+                snapshot_frozen=snapshot_frozen,
+                description="".join(f", {name}={_name(way)}" for name, way in ways.items() if way is not None),
+            )
+        )
+
+    @classmethod
+    def from_setup(cls, setup: TrainingSetup) -> "LRFinder":
+        """Return a finder for a training that steps in its own way, as integrations make it.
+
+        Args:
+            setup: The training; see `lrfinder.integrations.base`.
+
+        Returns:
+            The finder.
+
+        Raises:
+            ArgumentError: Its model or optimizer cannot be swept.
+        """  # noqa: DOC502 - raised by the checks
+        finder = cls.__new__(cls)
+        finder._begin(setup)
+        return finder
+
+    def _begin(self, setup: TrainingSetup) -> None:
+        self._setup = setup
         self.partial: RangeTestResult | None = None
-        self._criterion = criterion
-        self._loss_fn = loss_fn
-        self._user_step = step
-        self._device = None if device is None else torch.device(device)
-        self._autocast = autocast
-        self._grad_scaler = grad_scaler
-        self._accumulation_steps = checks.positive_int("LRFinder(accumulation_steps=...)", accumulation_steps)
-        self._max_grad_norm = max_grad_norm
-        self._backward = backward
-        self._extra_state = checks.extra_states(extra_state)
-        self._snapshot_device = snapshot_device
-        self._snapshot_frozen = snapshot_frozen
-        self._check_setup()
+        _check(setup)
+
+    @property
+    def setup(self) -> TrainingSetup:
+        """The training as a find sees it."""
+        return self._setup
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        return self._setup.model
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer whose learning rate is swept."""
+        return self._setup.optimizer
 
     def __repr__(self) -> str:
         """Return one line that names the parts."""
-        ways = {"criterion": self._criterion, "loss_fn": self._loss_fn, "step": self._user_step}
-        given = [f", {name}={_name(way)}" for name, way in ways.items() if way is not None]
-        return f"LRFinder({_name(self.model)}, {_name(self.optimizer)}{''.join(given)})"
+        return f"LRFinder({_name(self.model)}, {_name(self.optimizer)}{self._setup.description})"
 
     def find(
         self,
@@ -147,6 +196,7 @@ class LRFinder:
         schedule: str = "one_cycle",
         refine: bool = False,
         repeats: int = 1,
+        early_stop: bool = True,
         progress: bool = True,
         on_step: Callable[[int, float, float], None] | None = None,
     ) -> RangeTestResult:
@@ -173,7 +223,9 @@ class LRFinder:
             schedule: The schedule that the rate is for: one of `lrfinder.SCHEDULES`.
             refine: Also try a few rates in short annealed trainings. Needs `total_steps`; pass a `val_loader` where
                 the loader has few batches.
-            repeats: Average so many sweeps over different batches.
+            repeats: The number of sweeps, over different batches, whose mean is the curve.
+            early_stop: End the sweep when the loss diverges. False runs all points; a loss that is not finite still
+                ends the sweep.
             progress: Show a progress bar.
             on_step: Called as `on_step(index, lr, loss)` for each point of the main sweep, in order.
 
@@ -187,7 +239,7 @@ class LRFinder:
         """  # noqa: DOC502 - raised by the parts
         self.partial = None
         checks.check_recording()
-        with rank_group() as ranks:
+        with rank_group() as ranks:  # around the checks too: if they fail on one rank, all ranks have to know
             options = FindOptions(
                 start_lr=start_lr,
                 end_lr=end_lr,
@@ -201,175 +253,110 @@ class LRFinder:
                 schedule=schedule,
                 refine=refine,
                 repeats=repeats,
+                early_stop=early_stop,
                 progress=progress,
                 on_step=on_step,
             )
-            self._check_setup()
-            if val_loader is not None and self._user_step is not None:
-                raise ArgumentError(
-                    "LRFinder.find(val_loader=...) needs to know how a batch becomes a loss without a step, which "
-                    "LRFinder(step=...) hides; use loss_fn, or let step return the loss that you want."
-                )
-            options.check_loader(loader)
-            if ranks is not None:
-                ranks.same(options.shared(loader) | {"accumulation_steps": self._accumulation_steps})
-            result = self._search(loader, options, ranks)
+            result = self._find(loader, options, ranks)
         self.partial = result  # in case that a filter turns a warning into an error
-        if ranks is None or ranks.rank == 0:
+        if ranks.rank == 0:
             result.issue_warnings()
         self.partial = None
         return result
 
-    def _search(self, loader: Iterable[Any], options: FindOptions, ranks: Ranks | None) -> RangeTestResult:
+    def _find(self, loader: Iterable[Any], options: FindOptions, ranks: Ranks) -> RangeTestResult:
+        setup = self._setup
+        _check(setup)
+        if options.val_loader is not None and setup.batch_loss is None:
+            raise ArgumentError(
+                "LRFinder.find(val_loader=...) needs to know how a batch becomes a loss without a step, which "
+                "LRFinder(step=...) hides; use loss_fn, or let step return the loss that you want."
+            )
+        options.check_loader(loader)
+        ranks.check_same_arguments(options.shared(loader) | {"accumulation_steps": setup.accumulation_steps})
         begin = time.perf_counter()
-        snapshot: Snapshot | None = None
-        try:
-            with ExitStack() as stack:
-                shown = options.progress and (ranks is None or ranks.rank == 0)
-                progress = stack.enter_context(Progress(enabled=shown, total=options.num_iter * options.repeats))
-                if ranks is not None:
-                    ranks.collective_steps = self._user_step is not None or is_sharded(self.model.modules())
-                    stack.enter_context(before_forward(self.model, ranks.before_forward))
-                snapshot = stack.enter_context(self._preserved(loader, options))
-                stack.enter_context(forbid_other_optimizers([self.optimizer, *self._extra_state]))
-                search = self._prepare(loader, options, snapshot, progress, ranks)
-                stack.callback(search.batches.close)
-                curves, refined = self._run(search, begin)
-        finally:
-            if snapshot is not None:
-                snapshot.restore()  # once more: an interrupt may have come before the stack's own call
-        result = self._result(search.mean(curves), curves, search, begin)
-        if refined is not None:
-            result = replace(result, refined=refined.suggestion, probes=refined.probes)
-        if ranks is None:
-            return result
+        outcome = self._search(loader, options, ranks, begin)
+        result = self._result(outcome, options, ranks, time.perf_counter() - begin)
         local = {"context": result.context, "seconds": result.seconds, "warnings": result.warnings, "meta": result.meta}
         return replace(result, **ranks.share(local))
 
-    def _run(self, search: Search, begin: float) -> tuple[list[Curve], Refined | None]:
+    def _search(self, loader: Iterable[Any], options: FindOptions, ranks: Ranks, begin: float) -> SearchOutcome:
+        setup = self._setup
+        ranks.collective_steps = setup.collective_steps or is_sharded(setup.model.modules())
+        snapshot: Snapshot | None = None
         try:
-            curves = search.run()
-            return curves, search.refine(search.mean(curves)) if search.options.refine else None
-        except BaseException:
-            self.partial = self._result(search.curve(), (), search, begin)
-            raise
+            with ExitStack() as stack:
+                shown = options.progress and ranks.rank == 0
+                progress = stack.enter_context(Progress(enabled=shown, total=options.num_iter * options.repeats))
+                stack.enter_context(ranks.meet_before_forward(setup.model))
+                snapshot = stack.enter_context(_take_snapshot(setup, loader, options.val_loader))
+                stack.enter_context(forbid_other_optimizers([setup.optimizer, *setup.extra_state]))
+                batches = Batches(loader, remember=options.start_lr is None and options.end_lr is None)
+                stack.callback(batches.close)
+                search = Search(
+                    setup=setup, batches=batches, options=options, snapshot=snapshot, ranks=ranks, progress=progress
+                )
+                try:
+                    return search.run()
+                except BaseException:
+                    self.partial = self._result(search.outcome(), options, ranks, time.perf_counter() - begin)
+                    raise
+        finally:
+            if snapshot is not None:
+                snapshot.restore()  # once more: an interrupt may have come before the stack's own call
 
-    def _prepare(
-        self, loader: Iterable[Any], options: FindOptions, snapshot: Snapshot, progress: Progress, ranks: Ranks | None
-    ) -> Search:
-        batch_loss = BatchLoss(self.model, self._criterion, self._loss_fn, self._find_device(), self._autocast)
-        return Search(
-            step=self._training_step(batch_loss, ranks),
-            optimizer=self.optimizer,
-            batches=Batches(loader, remember=options.start_lr is None and options.end_lr is None),
-            rates=LRWriter(self.optimizer),
-            device=batch_loss.device,
-            snapshot=snapshot,
-            options=options,
-            context=self._context(options),
-            progress=progress,
-            validate=self._validation(batch_loss, options, snapshot, ranks),
-            hold_out=None if self._user_step is not None else lambda taken: Validation(batch_loss, taken, ranks),
-            ranks=ranks,
-        )
-
-    def _preserved(self, loader: Any, options: FindOptions) -> Any:
-        loaders = [loader] if options.val_loader is None else [loader, options.val_loader]
-        parts = (self.model, *map(_module_behind, self._callables()), *self._framework)
-        return preserved(
-            modules=[part for part in parts if part is not None],
-            optimizers=[self.optimizer],
-            grad_scaler=self._grad_scaler,
-            extra_state=self._extra_state,
-            leave=self._leave,
-            last=[LoaderState(each) for each in loaders],
-            devices=[self._find_device()],
-            snapshot_device=self._snapshot_device,
-            snapshot_frozen=self._snapshot_frozen,
-        )
-
-    def _callables(self) -> tuple[Any, ...]:
-        return self._criterion, self._loss_fn, self._user_step, self._backward
-
-    def _check_setup(self) -> None:
-        checks.check_model(self.model)
-        reshard(self.model.modules())  # the optimizer holds shards
-        checks.check_optimizer(self.optimizer, self.model, self._grad_scaler)
-
-    def _find_device(self) -> torch.device:
-        return self._device if self._device is not None else next(self.model.parameters()).device
-
-    def _training_step(self, batch_loss: BatchLoss, ranks: Ranks | None) -> Step:
-        if self._user_step is not None:
-            return UserStep(self._user_step, batch_loss.device)
-        return TrainingStep(
-            batch_loss,
-            self.optimizer,
-            grad_scaler=self._grad_scaler,
-            accumulation_steps=self._accumulation_steps,
-            max_grad_norm=self._max_grad_norm,
-            backward=self._backward,
-            ranks=ranks,
-        )
-
-    def _validation(
-        self, batch_loss: BatchLoss, options: FindOptions, snapshot: Snapshot, ranks: Ranks | None
-    ) -> Validation | None:
-        if options.val_loader is None:
-            return None
-        taken = Batches(options.val_loader, name="val_loader").take_first(options.val_batches)
-        snapshot.rewind()  # reading it drew random numbers: the training batches are those of a find without it
-        return Validation(batch_loss, taken, ranks)
-
-    def _context(self, options: FindOptions) -> Context:
-        optimizer = unwrap_optimizer(self.optimizer)
-        group = optimizer.param_groups[0]
-        momentum = group.get("momentum", group.get("betas", (0.0,))[0])
-        return Context(
-            optimizer=type(optimizer).__name__,
-            momentum=float(momentum),
-            nesterov=bool(group.get("nesterov", False)),
-            total_steps=options.total_steps,
-            schedule=options.schedule,
-            val=options.val_loader is not None,
-        )
-
-    def _result(self, curve: Curve, curves: Iterable[Curve], search: Search, begin: float) -> RangeTestResult:
-        curves = tuple(curves)
-        context = replace(search.context, batch_size=search.batches.batch_size)
-        rule = search.options.rule
-        rules = [rule, *(name for name in RULES if name != rule_name(rule))]
+    def _result(self, outcome: SearchOutcome, options: FindOptions, ranks: Ranks, seconds: float) -> RangeTestResult:
+        curve, context, optimizer = outcome.curve, outcome.context, self._setup.optimizer
+        refined = outcome.refined
+        rules = dict.fromkeys([options.rule, *RULES])
         return RangeTestResult(
             curve=curve,
             context=context,
-            rule=rule,
-            group_ratios=tuple(search.rates.ratios),
-            steps=search.progress.steps,
-            seconds=time.perf_counter() - begin,
-            warnings=(*curve_warnings(curve, context), *setup_warnings(search, curve, self.optimizer)),
-            spreads=lr_spreads(curves, context, rules) if len(curves) > 1 else {},
-            meta=self._meta(search, context),
-            optimizer=weakref.ref(self.optimizer),
+            rule=options.rule,
+            group_ratios=outcome.group_ratios,
+            steps=outcome.steps,
+            seconds=seconds,
+            warnings=(*curve_warnings(curve, context), *setup_warnings(outcome, options, optimizer)),
+            spreads=lr_spreads(outcome.repeats, context, rules) if len(outcome.repeats) > 1 else {},
+            probes=() if refined is None else refined.probes,
+            refined=None if refined is None else refined.suggestion,
+            meta={
+                "accumulation_steps": self._setup.accumulation_steps,
+                "world_size": ranks.world_size,
+                "device": str(self._setup.find_device()),
+                "versions": versions(),
+            },
+            optimizer=weakref.ref(optimizer),
         )
 
-    def _meta(self, search: Search, context: Context) -> dict[str, Any]:
-        return {
-            "optimizer": context.optimizer,
-            "batch_size": context.batch_size,
-            "accumulation_steps": self._accumulation_steps,
-            "world_size": 1 if search.ranks is None else search.ranks.world_size,
-            "total_steps": context.total_steps,
-            "device": str(search.device),
-            "versions": versions(),
-        }
+
+def _check(setup: TrainingSetup) -> None:
+    checks.check_model(setup.model)
+    reshard(setup.model.modules())  # the optimizer holds shards
+    checks.check_optimizer(setup.optimizer, setup.model, setup.grad_scaler)
+
+
+def _take_snapshot(setup: TrainingSetup, loader: Any, val_loader: Any) -> Any:
+    loaders = [loader] if val_loader is None else [loader, val_loader]
+    return preserved(
+        modules=[setup.model, *setup.captured],
+        optimizers=[setup.optimizer],
+        grad_scaler=setup.grad_scaler,
+        extra_state=setup.extra_state,
+        leave=setup.skipped,
+        last=[LoaderState(each) for each in loaders],
+        devices=[setup.find_device()],
+        snapshot_device=setup.snapshot_device,
+        snapshot_frozen=setup.snapshot_frozen,
+    )
+
+
+def _modules_behind(*functions: Any) -> tuple[nn.Module, ...]:
+    """Return the modules that functions are, or are methods of: they may hold parameters and buffers."""
+    owners = [getattr(function, "__self__", function) for function in functions]
+    return tuple(owner for owner in owners if isinstance(owner, nn.Module))
 
 
 def _name(part: Any) -> str:
     """Return the name of a function, or of an object's class."""
     return str(getattr(part, "__name__", type(part).__name__))
-
-
-def _module_behind(function: Any) -> nn.Module | None:
-    """Return the module that a callable is, or is a method of: it may hold parameters and buffers."""
-    owner = getattr(function, "__self__", function)
-    return owner if isinstance(owner, nn.Module) else None

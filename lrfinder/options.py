@@ -33,6 +33,7 @@ class FindOptions:
     schedule: str = "one_cycle"
     refine: bool = False
     repeats: int = 1
+    early_stop: bool = True
     progress: bool = True
     on_step: Callable[[int, float, float], None] | None = None
 

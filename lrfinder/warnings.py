@@ -1,4 +1,4 @@
-"""What casts doubt on a range test besides the shape of its curve."""
+"""Warnings about a training setup, found while or after it was measured."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,32 +8,33 @@ import torch
 
 from lrfinder.curve import Curve
 from lrfinder.optim import unwrap_optimizer
-from lrfinder.search import Search
+from lrfinder.options import FindOptions
+from lrfinder.search import SearchOutcome
 from lrfinder.training import is_one_shot
 
 __all__ = ["setup_warnings"]
 
 
-def setup_warnings(search: Search, curve: Curve, optimizer: Any) -> list[str]:
-    """Say what of the user's setup was consumed, was not really tried, or failed.
+def setup_warnings(outcome: SearchOutcome, options: FindOptions, optimizer: Any) -> list[str]:
+    """Return what of the user's setup was consumed, was not used, or failed.
 
     Args:
-        search: The search, when it is over.
-        curve: What it measured.
-        optimizer: The optimizer whose rate was swept.
+        outcome: What was measured.
+        options: What `find` was asked for.
+        optimizer: The optimizer whose learning rate was swept.
 
     Returns:
         Sentences with the remedy; mostly none.
     """
     found = []
-    if search.batches.one_shot:
-        found.append(_consumed("loader", f"the {search.batches.consumed} batches"))
-    if is_one_shot(search.options.val_loader):
+    if outcome.consumed:
+        found.append(_consumed("loader", f"the {outcome.consumed} batches"))
+    if is_one_shot(options.val_loader):
         found.append(_consumed("val_loader", "the batches"))
-    found += _capped_rates(curve, unwrap_optimizer(optimizer))
-    if search.noted is not None:
+    found += _capped_lrs(outcome.curve, unwrap_optimizer(optimizer))
+    if outcome.error is not None:
         found.append(
-            f"Your code raised {type(search.noted).__name__} ({search.noted}) on a loss that was not finite; "
+            f"Your code raised {type(outcome.error).__name__} ({outcome.error}) on a loss that was not finite; "
             "the sweep ended there."
         )
     return found
@@ -46,7 +47,7 @@ def _consumed(name: str, what: str) -> str:
     )
 
 
-def _capped_rates(curve: Curve, optimizer: Any) -> list[str]:
+def _capped_lrs(curve: Curve, optimizer: Any) -> list[str]:
     if not isinstance(optimizer, torch.optim.Adafactor):
         return []
     steps_before = max((_steps_taken(state) for state in optimizer.state.values()), default=0)
@@ -54,7 +55,7 @@ def _capped_rates(curve: Curve, optimizer: Any) -> list[str]:
     if not capped.any():
         return []
     lowest = curve.lrs[capped].min()
-    return [f"Adafactor caps its rate at 1/sqrt(step): above {lowest:.1e} none was tried. Pass a lower end_lr."]
+    return [f"Adafactor caps its learning rate at 1/sqrt(step): above {lowest:.1e} none was used. Pass a lower end_lr."]
 
 
 def _steps_taken(state: Any) -> int:

@@ -68,6 +68,7 @@ def test_the_signature_of_find():
         ("schedule", KEYWORD, "one_cycle"),
         ("refine", KEYWORD, False),
         ("repeats", KEYWORD, 1),
+        ("early_stop", KEYWORD, True),
         ("progress", KEYWORD, True),
         ("on_step", KEYWORD, None),
     ]

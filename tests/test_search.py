@@ -25,10 +25,12 @@ class Setup:
         self.model = nn.Linear(1, 1)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.5)
         self.steps = []  # (rate, batch)
+        self.before_step = lambda: None
         self.loss = loss or (lambda lr, count: 1 / (1 + (lr / 1e-3)) + min((lr / TOP) ** 4, 1e6))
         self.finder = LRFinder(self.model, self.optimizer, step=self.step, **options)
 
     def step(self, batch):
+        self.before_step()
         lr = self.optimizer.param_groups[0]["lr"]
         self.steps.append((lr, batch))
         with torch.no_grad():
@@ -164,8 +166,7 @@ def test_repeats_start_the_model_again_while_the_batches_go_on():
     setup = Setup(lambda lr, count: 1.0)
     before = setup.model.weight.item()
     weights = []
-    step = setup.finder._user_step
-    setup.finder._user_step = lambda batch: weights.append(setup.model.weight.item()) or step(batch)
+    setup.before_step = lambda: weights.append(setup.model.weight.item())
     result = setup.find(shuffled(), start_lr=1e-4, end_lr=1e-2, num_iter=6, repeats=3)
     assert weights == pytest.approx([before + i for _ in range(3) for i in range(6)])
     assert len(set(setup.batches)) == 18  # no batch twice: one stream

@@ -9,13 +9,14 @@ from lrfinder.curve.rules import RULES, CustomRule, RuleEntry, rule_name, sugges
 from lrfinder.curve.scout import scout_grid, scouted_range
 from lrfinder.curve.smoothing import SMOOTHINGS, smooth
 from lrfinder.curve.spread import lr_spreads
-from lrfinder.curve.stop_rule import StopReason, StopRule
+from lrfinder.curve.stop_rule import DEFAULT_STOP_RULE, StopReason, StopRule
 from lrfinder.curve.suggestion import Suggestion
 from lrfinder.curve.sweep import MIN_POINTS, MODES, Sweep, grid
 from lrfinder.curve.verdicts import Level, Verdict, judge
 from lrfinder.curve.warnings import curve_warnings
 
 __all__ = [
+    "DEFAULT_STOP_RULE",
     "MIN_POINTS",
     "MODES",
     "MOST_PROBES",

@@ -66,7 +66,6 @@ class Context:
     Args:
         optimizer: The optimizer's class name, `""` where unknown.
         momentum: SGD's momentum, or Adam's first beta; 0 without.
-        nesterov: Whether the momentum is Nesterov's.
         total_steps: How many steps the training will have, None where unknown.
         schedule: The schedule that the rate is for, by its name in `lrfinder.SCHEDULES`.
         val: Whether each loss was measured after its step, on held-out data.
@@ -75,7 +74,6 @@ class Context:
 
     optimizer: str = ""
     momentum: float = 0.0
-    nesterov: bool = False
     total_steps: int | None = None
     schedule: str = "one_cycle"
     val: bool = False

@@ -131,7 +131,7 @@ def _renamed(rule: str) -> str:
 def _fields(data: Mapping[str, Any], suggestions: Mapping[str, Suggestion]) -> dict[str, Any]:
     return {
         "curve": _curve(data),
-        "context": Context(**data["context"]),
+        "context": Context(**{name: value for name, value in data["context"].items() if name != "nesterov"}),  # 0.1
         "rule": data["rule"],
         "group_ratios": tuple(data["group_ratios"]),
         "steps": data["steps"],

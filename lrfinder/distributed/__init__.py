@@ -1,6 +1,7 @@
 """What the ranks of a process group decide together."""
 
-from lrfinder.distributed.forward_hooks import before_forward
-from lrfinder.distributed.ranks import DataEnded, Ranks, rank_group
+from lrfinder.distributed.group_of_ranks import DataEnded, RankGroup
+from lrfinder.distributed.ranks import Ranks, rank_group
+from lrfinder.distributed.single_process import ALONE, SingleProcess
 
-__all__ = ["DataEnded", "Ranks", "before_forward", "rank_group"]
+__all__ = ["ALONE", "DataEnded", "RankGroup", "Ranks", "SingleProcess", "rank_group"]

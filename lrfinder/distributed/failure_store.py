@@ -1,4 +1,4 @@
-"""News of a failure on another rank that needs no meeting: a notice in the store, or what a collective raises."""
+"""News of a failure on another rank that needs no meeting: from the store, or from what a collective raises."""
 
 import re
 from contextlib import suppress
@@ -8,26 +8,26 @@ import torch.distributed as dist
 
 __all__ = ["FailureStore", "is_cut_off", "quote"]
 
-# What a collective raises when a peer has gone or does not answer in time names the backend.
+# What a collective raises when a rank has left or does not answer in time names the backend.
 _CUT_OFF = re.compile(r"gloo|NCCL|c10d|ProcessGroup|pair closure|Connection (closed|reset) by peer")
 _QUOTED = 1000  # characters of another rank's message
 
 
 class FailureStore:
-    """A notice in the process group's store, which can be posted and read without meeting anybody.
+    """The first failure of a find, in the process group's store. Reading and writing it waits for no other rank.
 
     Args:
-        group: A group that exists for one find; its name keeps notices apart.
+        group: The CPU group of the ranks; its name keeps failures of different groups apart.
+        find: The number of this find in the group, which keeps failures of different finds apart.
     """
 
-    def __init__(self, group: Any) -> None:
-        """Look for the store; it has no public name."""
-        self._key = f"lrfinder/{group.group_name}/failure"
-        find = getattr(dist.distributed_c10d, "_get_default_store", None)
-        self._store = None if find is None else find()
+    def __init__(self, group: Any, find: int) -> None:
+        self._key = f"lrfinder/{group.group_name}/{find}/failure"
+        default_store = getattr(dist.distributed_c10d, "_get_default_store", None)  # it has no public name
+        self._store = None if default_store is None else default_store()
 
     def post(self, rank: int, error: BaseException) -> None:
-        """Say which rank failed and why, if nobody else has.
+        """Write which rank failed and why, unless another rank has done so before.
 
         Args:
             rank: The rank.
@@ -38,7 +38,7 @@ class FailureStore:
                 self._store.compare_set(self._key, "", f"{rank} {quote(error)}")
 
     def read(self) -> tuple[int, str] | None:
-        """Return the first notice, without waiting for one.
+        """Return the first failure, without waiting for one.
 
         Returns:
             Rank and message, or None.
@@ -67,13 +67,13 @@ def quote(error: BaseException) -> str:
 
 
 def is_cut_off(error: BaseException) -> bool:
-    """Tell whether an error is but the consequence of another rank's leaving, or not coming.
+    """Return whether an error only follows from another rank that has left, or did not come.
 
     Args:
         error: Any exception.
 
     Returns:
-        True for what torch's collectives and stores raise when a peer has gone or time is up.
+        True for what torch's collectives and stores raise when a rank has gone or the time is up.
 
     Example:
         >>> is_cut_off(RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer"))

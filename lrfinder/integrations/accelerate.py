@@ -1,6 +1,7 @@
 """Accelerate: a finder for what `Accelerator.prepare` returned."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from accelerate import Accelerator
@@ -92,7 +93,27 @@ def finder_for(
                 f"finder_for({name}=...) is the accelerator's to decide, got {options[name]!r}; leave it out, or use "
                 "LRFinder itself."
             )
-    return _AcceleratedFinder(accelerator, model, optimizer, criterion, **options)
+    steps = accelerator.gradient_accumulation_steps
+    plain = LRFinder(
+        model, optimizer, criterion, accumulation_steps=steps, backward=accelerator.backward, **options
+    ).setup
+    if plain.batch_loss is None:
+        raise ArgumentError("finder_for(step=...) is not supported; use loss_fn, or LRFinder itself.")
+    batch_loss = plain.batch_loss
+
+    def make_step(ranks: Ranks) -> _AcceleratedStep:
+        return _AcceleratedStep(
+            accelerator,
+            batch_loss,
+            optimizer,
+            accumulation_steps=steps,
+            max_grad_norm=options.get("max_grad_norm"),
+            backward=accelerator.backward,
+            ranks=ranks,
+        )
+
+    objects = (*plain.captured, *captured(accelerator))
+    return LRFinder.from_setup(replace(plain, make_step=make_step, captured=objects))
 
 
 def _is_prepared(accelerator: Accelerator, model: nn.Module) -> bool:
@@ -118,40 +139,6 @@ def check_strategy(accelerator: Accelerator, caller: str) -> None:
         )
 
 
-class _AcceleratedFinder(LRFinder):
-    """A finder whose steps go through an accelerator."""
-
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        model: nn.Module,
-        optimizer: AcceleratedOptimizer,
-        criterion: Callable[[Any, Any], Tensor] | None,
-        **options: Any,
-    ) -> None:
-        self._accelerator = accelerator
-        self._framework = captured(accelerator)
-        super().__init__(
-            model,
-            optimizer,
-            criterion,
-            accumulation_steps=accelerator.gradient_accumulation_steps,
-            backward=accelerator.backward,
-            **options,
-        )
-
-    def _training_step(self, batch_loss: BatchLoss, ranks: Ranks | None) -> "_AcceleratedStep":
-        return _AcceleratedStep(
-            self._accelerator,
-            batch_loss,
-            self.optimizer,
-            accumulation_steps=self._accumulation_steps,
-            max_grad_norm=self._max_grad_norm,
-            backward=self._backward,
-            ranks=ranks,
-        )
-
-
 class _AcceleratedStep(TrainingStep):
     """A step as in a loop over `with accelerator.accumulate(model):`."""
 
@@ -174,6 +161,4 @@ class _AcceleratedStep(TrainingStep):
 
     def _update(self) -> None:
         super()._update()
-        self.skipped = self._accelerated.step_was_skipped
-        if self._ranks is not None:
-            self.skipped = self._ranks.any_skipped(self.skipped)
+        self.skipped = self._ranks.any_skipped(self._accelerated.step_was_skipped)

@@ -33,7 +33,7 @@ from lrfinder.integrations.lightning_lr import (
     top_rate,
 )
 from lrfinder.integrations.lightning_state import CAPTURED, Attributes, captured, count_from_zero, data_of, make_quiet
-from lrfinder.integrations.lightning_step import LightningFinder, train_batches
+from lrfinder.integrations.lightning_step import LightningStep, lightning_finder, only_step_listens, train_batches
 from lrfinder.result import RangeTestResult
 from lrfinder.snapshot import LoaderState, preserved
 
@@ -271,8 +271,9 @@ def _find(trainer: pl.Trainer, which: int | str | None, options: dict[str, Any])
     # Within a fit that is about to train on a batch.
     swept = selected(trainer.optimizers, which)
     options.setdefault("total_steps", _steps_left(trainer))
-    finder = LightningFinder(trainer, swept, captured(trainer), data_of(trainer))
-    with finder.at_work():
+    step = LightningStep(trainer, swept)
+    finder = lightning_finder(trainer, step, swept, captured(trainer), data_of(trainer))
+    with only_step_listens(trainer, step):
         return swept, finder.find(train_batches(trainer), **options)
 
 

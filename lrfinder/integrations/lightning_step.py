@@ -4,6 +4,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,15 +15,13 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lrfinder.distributed import Ranks
+from lrfinder.distributed import ALONE, Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
 from lrfinder.integrations.lightning_state import make_quiet
 from lrfinder.optim import needs_closure
-from lrfinder.snapshot import is_sharded
-from lrfinder.training import BatchLoss, Step
 
-__all__ = ["LightningFinder", "LightningStep", "train_batches"]
+__all__ = ["LightningStep", "lightning_finder", "only_step_listens", "train_batches"]
 
 
 class LightningStep(pl.Callback):
@@ -35,14 +34,14 @@ class LightningStep(pl.Callback):
     Attributes:
         accumulation_steps: Micro-batches per optimizer step, as far as an epoch has so many.
         skipped: Whether the last call stepped nothing: the scaler skipped it, or `training_step` returned None.
-        ranks: Those that take the same step, or None.
+        ranks: The ranks that take the same step.
     """
 
     def __init__(self, trainer: pl.Trainer, optimizer: Optimizer) -> None:
         """Look at the trainer; nothing is run."""
         self.accumulation_steps = int(min(trainer.accumulate_grad_batches, trainer.num_training_batches))
         self.skipped = False
-        self.ranks: Ranks | None = None
+        self.ranks: Ranks = ALONE
         self._trainer = trainer
         self._closure = needs_closure(optimizer)
         self._first: Tensor | None = None
@@ -69,7 +68,7 @@ class LightningStep(pl.Callback):
             except StopIteration:
                 break  # on_train_batch_start returned -1
         overflowed = scale is not None and self._scale() < scale  # type: ignore[operator]  # a scaler stays
-        if self.ranks is not None and scale is not None:
+        if scale is not None:
             overflowed = self.ranks.any_skipped(overflowed)
         self.skipped = overflowed or not self._losses
         return torch.stack(self._losses).mean() if self._losses else torch.zeros(())
@@ -87,8 +86,7 @@ class LightningStep(pl.Callback):
         """Keep a closure's first loss, and wait for the other ranks to have theirs."""
         if self._closure and self._first is None:
             self._first = loss.detach().clone()
-        if self.ranks is not None:
-            self.ranks.before_backward()
+        self.ranks.before_backward()
 
     def on_after_backward(
         self,
@@ -96,8 +94,7 @@ class LightningStep(pl.Callback):
         pl_module: pl.LightningModule,  # noqa: ARG002 - likewise
     ) -> None:
         """Note that the backward pass is over."""
-        if self.ranks is not None:
-            self.ranks.after_backward()
+        self.ranks.after_backward()
 
     def on_train_batch_end(
         self,
@@ -141,90 +138,92 @@ class _Fetched:
         return self._batch, 0, 0
 
 
-class LightningFinder(LRFinder):
-    """A finder whose steps are Lightning's.
+def lightning_finder(
+    trainer: pl.Trainer, step: LightningStep, optimizer: Optimizer, captured: Sequence[Any], skipped: Sequence[Any]
+) -> LRFinder:
+    """Return a finder whose steps are Lightning's.
 
     Args:
         trainer: A trainer within a fit, set up as for its next step.
-        optimizer: The one to sweep.
-        framework: Objects whose attributes are captured beside the module and the optimizers.
-        leave: What these lead to and is not entered.
+        step: Takes the steps.
+        optimizer: The optimizer to sweep.
+        captured: Objects whose attributes are captured beside the module and the optimizers.
+        skipped: What these lead to and must not be entered.
 
-    Attributes:
+    Returns:
+        The finder.
+    """
+    model = trainer.strategy.model
+    assert model is not None  # within a fit
+
+    def make_step(ranks: Ranks) -> LightningStep:
+        step.ranks = ranks
+        return step
+
+    plain = LRFinder(
+        model,
+        optimizer,
+        loss_fn=lambda _, batch: _held_out_loss(trainer, batch),
+        device=trainer.strategy.root_device,
+        grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
+        accumulation_steps=step.accumulation_steps,
+        extra_state=[each for each in trainer.optimizers if each is not optimizer],
+    ).setup
+    return LRFinder.from_setup(replace(plain, make_step=make_step, captured=tuple(captured), skipped=tuple(skipped)))
+
+
+@contextmanager
+def only_step_listens(trainer: pl.Trainer, step: LightningStep) -> Iterator[None]:
+    """Within this context only the step listens to the trainer, and no scheduler steps.
+
+    Args:
+        trainer: A trainer within a fit.
         step: The callback that takes the steps.
     """
+    loop = trainer.fit_loop.epoch_loop
+    bar = trainer.progress_bar_callback
+    shown = bar if getattr(bar, "is_enabled", False) else None
+    own: list[tuple[Any, str, Any]] = [
+        (trainer, "callbacks", [step] if bar is None else [bar, step]),  # its thread may look for it
+        (trainer, "loggers", trainer.loggers),
+        (trainer, "profiler", trainer.profiler),  # type: ignore[attr-defined]  # the trainer sets it in a connector
+        (loop, "_results", type(loop._results)(training=True)),
+        (loop, "batch_progress", type(loop.batch_progress)()),
+    ]
+    if trainer.lightning_module.automatic_optimization:  # else training_step may ask for its schedulers
+        own.append((trainer.strategy, "lr_scheduler_configs", []))
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in own]
+    try:
+        for owner, name, value in own:
+            setattr(owner, name, value)
+        make_quiet(trainer)
+        if shown is not None:
+            shown.disable()
+        yield
+    finally:
+        if shown is not None:
+            shown.enable()
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
-    def __init__(
-        self, trainer: pl.Trainer, optimizer: Optimizer, framework: Sequence[Any], leave: Sequence[Any]
-    ) -> None:
-        """Check that the parts fit together; nothing is run or changed."""
-        self.step = LightningStep(trainer, optimizer)
-        self._trainer = trainer
-        self._framework, self._leave = tuple(framework), tuple(leave)
-        model = trainer.strategy.model
-        assert model is not None  # within a fit
-        super().__init__(
-            model,
-            optimizer,
-            loss_fn=self._held_out_loss,
-            device=trainer.strategy.root_device,
-            grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
-            accumulation_steps=self.step.accumulation_steps,
-            extra_state=[each for each in trainer.optimizers if each is not optimizer],
+
+def _held_out_loss(trainer: pl.Trainer, batch: Any) -> Tensor:
+    """Return the training loss of a validation batch, without a step.
+
+    Raises:
+        ArgumentError: The module steps by itself.
+    """
+    module = trainer.lightning_module
+    if not module.automatic_optimization:
+        raise ArgumentError(
+            "find_lr(val_loader=...) and refine need a training_step that does not step by itself, got a module "
+            "with manual optimization; leave them out."
         )
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Let nobody but the step listen to the trainer meanwhile, and let no scheduler step.
-
-        Yields:
-            Nothing.
-        """
-        trainer, loop = self._trainer, self._trainer.fit_loop.epoch_loop
-        bar = trainer.progress_bar_callback
-        shown = bar if getattr(bar, "is_enabled", False) else None
-        own: list[tuple[Any, str, Any]] = [
-            (trainer, "callbacks", [self.step] if bar is None else [bar, self.step]),  # its thread may look for it
-            (trainer, "loggers", trainer.loggers),
-            (trainer, "profiler", trainer.profiler),  # type: ignore[attr-defined]  # the trainer sets it in a connector
-            (loop, "_results", type(loop._results)(training=True)),
-            (loop, "batch_progress", type(loop.batch_progress)()),
-        ]
-        if trainer.lightning_module.automatic_optimization:  # else training_step may ask for its schedulers
-            own.append((trainer.strategy, "lr_scheduler_configs", []))
-        before = [(owner, name, getattr(owner, name)) for owner, name, _ in own]
-        try:
-            for owner, name, value in own:
-                setattr(owner, name, value)
-            make_quiet(trainer)
-            if shown is not None:
-                shown.disable()
-            yield
-        finally:
-            if shown is not None:
-                shown.enable()
-            for owner, name, value in before:
-                setattr(owner, name, value)
-
-    def _training_step(self, batch_loss: BatchLoss, ranks: Ranks | None) -> Step:  # noqa: ARG002 - Lightning's own
-        if ranks is not None:
-            ranks.collective_steps = is_sharded(self.model.modules())
-        self.step.ranks = ranks
-        return self.step
-
-    def _held_out_loss(self, _: Any, batch: Any) -> Tensor:
-        # The training loss of a held-out batch, without a step.
-        trainer, module = self._trainer, self._trainer.lightning_module
-        if not module.automatic_optimization:
-            raise ArgumentError(
-                "find_lr(val_loader=...) and refine need a training_step that does not step by itself, got a module "
-                "with manual optimization; leave them out."
-            )
-        batch = module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
-        batch = _call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=0)
-        arguments = trainer.fit_loop.epoch_loop._build_kwargs(OrderedDict(), batch, 0)
-        output = _call_strategy_hook(trainer, "training_step", *arguments.values())
-        return output if isinstance(output, Tensor) else output["loss"]
+    batch = module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
+    batch = _call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=0)
+    arguments = trainer.fit_loop.epoch_loop._build_kwargs(OrderedDict(), batch, 0)
+    output = _call_strategy_hook(trainer, "training_step", *arguments.values())
+    return output if isinstance(output, Tensor) else output["loss"]
 
 
 def train_batches(trainer: pl.Trainer) -> Any:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from lrfinder.curve import Context, Curve, StopReason, Sweep, curve_warnings, smooth
 from lrfinder.display import Progress, versions
+from lrfinder.distributed import ALONE
 from lrfinder.errors import ArgumentError
 from lrfinder.optim import set_group_lrs, unwrap_optimizer
 from lrfinder.result import RangeTestResult
@@ -226,10 +227,11 @@ class RangeTest:
             self.model.train()
             run_sweep(
                 self.sweep,
+                _GroupRates(self.optimizer, self.lrs).write,
                 self._step(device),
                 batches,
-                _GroupRates(self.optimizer, self.lrs),
-                LossQueue(len(self.lrs), device),
+                queue=LossQueue(len(self.lrs), device),
+                ranks=ALONE,
                 validate=validate,
                 after_step=lambda _: bar.advance(),
             )

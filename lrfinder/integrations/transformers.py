@@ -19,7 +19,6 @@ from lrfinder.finder import LRFinder
 from lrfinder.integrations.base import kept
 from lrfinder.integrations.transformers_lr import captured, check_scheduler, check_trainer, data_sets, set_lr
 from lrfinder.result import RangeTestResult
-from lrfinder.training import BatchLoss
 
 __all__ = ["captured", "find_lr", "set_lr"]
 
@@ -92,7 +91,7 @@ def find_lr(
         check_scheduler(trainer, "find_lr(apply=True)")
     with kept(captured(trainer), data_sets(trainer), [trainer.args.device]):
         loader = _prepare(trainer)
-        finder = _TrainerFinder(
+        finder = _finder(
             trainer, extra_state=extra_state, snapshot_device=snapshot_device, snapshot_frozen=snapshot_frozen
         )
         result = finder.find(loader, **{**_length_and_schedule(trainer, loader), **find_options})
@@ -172,27 +171,27 @@ def _meta(trainer: Trainer, result: RangeTestResult) -> dict[str, Any]:
     return {**result.meta, "versions": versions, "warmup_steps": warmup, "use": "set_lr(trainer, result)"}
 
 
-class _TrainerFinder(LRFinder):
-    """A finder whose steps are the trainer's, and whose held-out loss is the trainer's `compute_loss`."""
+def _finder(trainer: Trainer, **options: Any) -> LRFinder:
+    """Return a finder whose steps are the trainer's, and whose validation loss is the trainer's `compute_loss`."""
 
-    def __init__(self, trainer: Trainer, **options: Any) -> None:
-        self._trainer = trainer
-        self._framework = captured(trainer)
-        self._leave = data_sets(trainer)
-        super().__init__(
-            trainer.model_wrapped,
-            trainer.optimizer,
-            loss_fn=self._loss,
-            accumulation_steps=trainer.args.gradient_accumulation_steps,
-            **options,
-        )
+    def loss_fn(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+        with trainer.compute_loss_context_manager():
+            return trainer.compute_loss(model, dict(batch))  # type: ignore[no-any-return]  # takes labels out
 
-    def _loss(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-        with self._trainer.compute_loss_context_manager():
-            return self._trainer.compute_loss(model, dict(batch))  # type: ignore[no-any-return]  # takes labels out
-
-    def _training_step(self, batch_loss: BatchLoss, ranks: Ranks | None) -> "_TrainerStep":  # noqa: ARG002
-        return _TrainerStep(self._trainer, ranks)
+    plain = LRFinder(
+        trainer.model_wrapped,
+        trainer.optimizer,
+        loss_fn=loss_fn,
+        accumulation_steps=trainer.args.gradient_accumulation_steps,
+        **options,
+    ).setup
+    setup = replace(
+        plain,
+        make_step=lambda ranks: _TrainerStep(trainer, ranks),
+        captured=captured(trainer),
+        skipped=data_sets(trainer),
+    )
+    return LRFinder.from_setup(setup)
 
 
 class _TrainerStep:
@@ -207,7 +206,7 @@ class _TrainerStep:
         accumulation_steps: Micro-batches per step.
     """
 
-    def __init__(self, trainer: Trainer, ranks: Ranks | None) -> None:
+    def __init__(self, trainer: Trainer, ranks: Ranks) -> None:
         self.skipped = False
         self.accumulation_steps = trainer.args.gradient_accumulation_steps
         self._trainer = trainer
@@ -232,9 +231,7 @@ class _TrainerStep:
         if args.max_grad_norm is not None and args.max_grad_norm > 0:
             accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
         trainer.optimizer.step()
-        self.skipped = accelerator.optimizer_step_was_skipped
-        if self._ranks is not None:
-            self.skipped = self._ranks.any_skipped(self.skipped)
+        self.skipped = self._ranks.any_skipped(accelerator.optimizer_step_was_skipped)
         return torch.stack(shares).sum()
 
     def _share(self, batch: Any, items: Any, *, last: bool) -> Tensor:
@@ -248,7 +245,7 @@ class _TrainerStep:
     def _meeting(self) -> Iterator[None]:
         """Let the ranks meet before the backward pass, which is inside of `training_step`."""
         ranks, accelerator = self._ranks, self._trainer.accelerator
-        if ranks is None:
+        if not ranks.is_distributed:
             yield
             return
         backward = accelerator.backward

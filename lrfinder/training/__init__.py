@@ -3,11 +3,12 @@
 from lrfinder.training.batches import Batches
 from lrfinder.training.held_out import Remaining, held_out_count, pass_length
 from lrfinder.training.loaders import check_loader, clone, is_one_shot, is_ordered, shut_down
-from lrfinder.training.loop import OnPoint, run_sweep
+from lrfinder.training.loop import OnPoint, run_steps, run_sweep
 from lrfinder.training.loss import BatchLoss, Validation
 from lrfinder.training.loss_queue import LossQueue
 from lrfinder.training.moving import move
 from lrfinder.training.optimizer_guard import forbid_other_optimizers
+from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.short_training import train_short
 from lrfinder.training.step import Step, TrainingStep, UserStep
 
@@ -18,6 +19,7 @@ __all__ = [
     "OnPoint",
     "Remaining",
     "Step",
+    "TrainingSetup",
     "TrainingStep",
     "UserStep",
     "Validation",
@@ -29,6 +31,7 @@ __all__ = [
     "is_ordered",
     "move",
     "pass_length",
+    "run_steps",
     "run_sweep",
     "shut_down",
     "train_short",

@@ -2,14 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from lrfinder.distributed import Ranks
+from lrfinder.distributed import ALONE, Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.training.moving import move
 
@@ -23,27 +22,28 @@ class BatchLoss:
         model: The model.
         criterion: `criterion(outputs, targets) -> loss`, or None for a model that returns its loss.
         loss_fn: `loss_fn(model, batch) -> loss` in place of both.
-        device: Where the model is; batches are moved there.
+        device: Where batches belong; by default where the model is.
         autocast: A dtype, or keyword arguments, for `torch.autocast`.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        criterion: Callable[[Any, Any], Tensor] | None,
-        loss_fn: Callable[[Any, Any], Tensor] | None,
-        device: torch.device,
+        criterion: Callable[[Any, Any], Tensor] | None = None,
+        loss_fn: Callable[[Any, Any], Tensor] | None = None,
+        device: torch.device | None = None,
         autocast: torch.dtype | Mapping[str, Any] | None = None,
     ) -> None:
-        """Choose the way from a batch to a loss."""
         self.model = model
-        self.device = device
         self._criterion = criterion
         self._loss_fn = loss_fn
-        options = {"dtype": autocast} if isinstance(autocast, torch.dtype) else autocast
-        self._precision: AbstractContextManager[Any] | None = None
-        if options is not None:
-            self._precision = torch.autocast(**{"device_type": device.type, **options})
+        self._device = device
+        self._autocast = {"dtype": autocast} if isinstance(autocast, torch.dtype) else autocast
+
+    @property
+    def device(self) -> torch.device:
+        """The device that batches are moved to."""
+        return self._device if self._device is not None else next(self.model.parameters()).device
 
     def __call__(self, batch: Any) -> Tensor:
         """Return the loss of one batch, which is on the device already.
@@ -54,9 +54,9 @@ class BatchLoss:
         Returns:
             A scalar loss.
         """
-        if self._precision is None:
+        if self._autocast is None:
             return self._compute(batch)
-        with self._precision:
+        with torch.autocast(**{"device_type": self.device.type, **self._autocast}):
             return self._compute(batch)
 
     def _compute(self, batch: Any) -> Tensor:
@@ -179,16 +179,15 @@ def _at_least_single(loss: Tensor) -> Tensor:
 
 
 class Validation:
-    """The mean loss on a fixed set of batches, in eval mode, with the training flags put back after it.
+    """The mean loss on a fixed set of batches, in eval mode and without gradients.
 
     Args:
         batch_loss: How a batch becomes a loss.
-        batches: The batches, kept on the device.
-        ranks: Those that validate at the same time.
+        batches: The batches; they are moved to the device once and kept there.
+        ranks: The ranks that validate at the same time.
     """
 
-    def __init__(self, batch_loss: BatchLoss, batches: Sequence[Any], ranks: Ranks | None = None) -> None:
-        """Move the batches to the device."""
+    def __init__(self, batch_loss: BatchLoss, batches: Sequence[Any], ranks: Ranks = ALONE) -> None:
         self._batch_loss = batch_loss
         self._ranks = ranks
         self._batches = [move(batch, batch_loss.device) for batch in batches]
@@ -210,6 +209,5 @@ class Validation:
 
     def _loss(self, batch: Any) -> Tensor:
         loss = _at_least_single(self._batch_loss(batch))
-        if self._ranks is not None:
-            self._ranks.after_validation_batch()
+        self._ranks.after_validation_batch()
         return loss

@@ -1,4 +1,4 @@
-"""Losses are kept on the device and read by the host a fixed few steps late, so that a queue of work never drains."""
+"""Losses stay on the device, and the host reads them a few steps late, so that the device never waits for it."""
 
 from collections import deque
 from typing import Any, Protocol
@@ -9,8 +9,7 @@ from torch import Tensor
 
 __all__ = ["LAG", "LossQueue", "LossReader"]
 
-LAG = 3
-"""Steps by which the host reads an accelerator's losses late. A CPU has no queue that could drain: it reads at once."""
+LAG = 3  # steps by which the host reads an accelerator's losses late; on a CPU it reads them at once
 
 
 class LossReader(Protocol):
@@ -83,23 +82,22 @@ class LossQueue:
     """A queue of losses from the device to the host: written now, read `lag` steps later.
 
     Args:
-        capacity: The number of losses that will be written at the most.
+        capacity: The largest number of losses that will be written.
         device: Where the losses come from.
         lag: How many of the newest losses stay unread; `LAG` on an accelerator and 0 on a CPU by default.
         reader: What brings the values to the host; by default one that suits the device.
 
     Example:
-        >>> recorder = LossQueue(3, torch.device("cpu"), lag=1)
-        >>> recorder.record(torch.tensor(0.5)), recorder.record(torch.tensor(0.25))
+        >>> queue = LossQueue(3, torch.device("cpu"), lag=1)
+        >>> queue.put(torch.tensor(0.5)), queue.put(torch.tensor(0.25))
         ([], [0.5])
-        >>> recorder.drain()
+        >>> queue.drain()
         [0.25]
     """
 
     def __init__(
         self, capacity: int, device: torch.device, *, lag: int | None = None, reader: LossReader | None = None
     ) -> None:
-        """Allocate the buffer."""
         self._lag = lag if lag is not None else (0 if device.type == "cpu" else LAG)
         self._at_once = device.type == "cpu" and self._lag == 0 and reader is None
         dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -109,7 +107,7 @@ class LossQueue:
         self._unread: deque[int | None] = deque()
         self._written = 0
 
-    def record(self, loss: Tensor | None) -> list[float | None]:
+    def put(self, loss: Tensor | None) -> list[float | None]:
         """Record the loss of one step; nothing waits for the newest `lag` steps.
 
         Args:

@@ -1,4 +1,4 @@
-"""One optimizer step on one batch -> the loss, still on its device."""
+"""One optimizer step on one or several micro-batches, which returns the loss, still on its device."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,17 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrfinder.distributed import Ranks
+from lrfinder.distributed import ALONE, Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.optim import needs_closure
 from lrfinder.training.loss import BatchLoss, scalar_loss
 from lrfinder.training.moving import move
 
-__all__ = ["BatchLoss", "Step", "TrainingStep", "UserStep", "needs_closure"]
+__all__ = ["Step", "TrainingStep", "UserStep"]
 
 
 class Step(Protocol):
-    """Everything that trains does so through such a callable."""
+    """What takes an optimizer step.
+
+    Attributes:
+        accumulation_steps: How many micro-batches a step takes.
+        skipped: Whether the last call left the parameters as they were, as when a GradScaler finds an overflow.
+    """
 
     accumulation_steps: int
     skipped: bool
@@ -28,23 +33,18 @@ class Step(Protocol):
         """Take one optimizer step on these micro-batches and return their mean loss, detached."""
 
 
-def _has_plain_zero_grad(optimizer: Any) -> bool:
-    own = "zero_grad" in getattr(optimizer, "__dict__", {})
-    return not own and getattr(type(optimizer), "zero_grad", None) is Optimizer.zero_grad
-
-
 class TrainingStep:
     """Forward, backward, clipping and the optimizer's step over one or several micro-batches.
 
     Args:
         batch_loss: How a batch becomes a loss.
-        optimizer: The optimizer whose rate is swept.
-        grad_scaler: A `GradScaler`, used as torch's examples do.
-        accumulation_steps: Micro-batches a step; the loss is their mean, and so is the gradient.
-        max_grad_norm: Clip the gradients' norm to this, once a step and after unscaling.
+        optimizer: The optimizer whose learning rate is swept.
+        grad_scaler: A `GradScaler`, used as in torch's examples.
+        accumulation_steps: Micro-batches per step; the loss is their mean, and so is the gradient.
+        max_grad_norm: The gradients' norm is clipped to this, once a step and after unscaling.
         backward: Called with each micro-batch's loss in place of `loss.backward()`. It divides by
             `accumulation_steps` itself; with a `grad_scaler` it receives the scaled loss.
-        ranks: Those that take the same step: no one begins a backward pass before all have a loss.
+        ranks: The ranks that take the same step: none begins its backward pass before all have a loss.
 
     Attributes:
         skipped: Whether the scaler kept the last call from stepping.
@@ -60,9 +60,8 @@ class TrainingStep:
         accumulation_steps: int = 1,
         max_grad_norm: float | None = None,
         backward: Callable[[Tensor], Any] | None = None,
-        ranks: Ranks | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """Keep the parts; nothing is run."""
         self.skipped = False
         self.accumulation_steps = accumulation_steps
         self._ranks = ranks
@@ -75,7 +74,6 @@ class TrainingStep:
         # Held from the start: after a fault in the middle of a step FSDP2 would enumerate other parameters.
         self._parameters = [p for p in batch_loss.model.parameters() if p.requires_grad]
         self._closure = needs_closure(optimizer)
-        self._plain_zero_grad = _has_plain_zero_grad(optimizer)
         self._clip_grad_norm: Callable[..., Any] = nn.utils.clip_grad_norm_
 
     def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
@@ -90,19 +88,10 @@ class TrainingStep:
         batches = list(map(self._move, micro_batches))
         if self._closure:
             return self._step_with_closure(batches)
-        self._zero_grad()
+        self._optimizer.zero_grad()
         loss = self._accumulate(batches)
         self._update()
         return loss
-
-    def _zero_grad(self) -> None:
-        if not self._plain_zero_grad:
-            self._optimizer.zero_grad()
-            return
-        # The same as torch's method, without the range that it opens for the profiler.
-        for group in self._optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
 
     def _accumulate(self, batches: Sequence[Any]) -> Tensor:
         count = len(batches)
@@ -126,8 +115,7 @@ class TrainingStep:
             share = share / count
         elif loss.is_leaf or loss._is_view():
             share = share.clone()  # of a parameter, say, which the step will change
-        if self._ranks is not None:
-            self._ranks.before_backward()
+        self._ranks.before_backward()
         if count > 1 and self._backward is None:
             loss = loss / count
         if self._scaler is not None:
@@ -136,8 +124,7 @@ class TrainingStep:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         else:
             self._backward(loss)
-        if self._ranks is not None:
-            self._ranks.after_backward()
+        self._ranks.after_backward()
         return share
 
     def _update(self) -> None:
@@ -165,15 +152,13 @@ class TrainingStep:
         before = scaler.get_scale()
         scaler.step(self._optimizer)
         scaler.update()
-        self.skipped = scaler.get_scale() < before
-        if self._ranks is not None:
-            self.skipped = self._ranks.any_skipped(self.skipped)
+        self.skipped = self._ranks.any_skipped(scaler.get_scale() < before)
 
     def _step_with_closure(self, batches: Sequence[Any]) -> Tensor:
         first: list[Tensor] = []
 
         def closure() -> Tensor:
-            self._zero_grad()
+            self._optimizer.zero_grad()
             loss = self._accumulate(batches)
             if self._max_grad_norm is not None:
                 self._clip(self._max_grad_norm)
@@ -185,19 +170,18 @@ class TrainingStep:
 
 
 class UserStep:
-    """The user's own forward, backward and optimizer step.
+    """The user's own forward pass, backward pass and optimizer step.
 
     Args:
         step: `step(batch) -> loss`; the loss may be detached, or a number.
-        device: Where the batch is moved for it.
+        device: Where the batch is moved before the call.
 
     Attributes:
         skipped: Always False: what the user's own scaler does is not seen.
-        accumulation_steps: Always 1: it is the user's own business.
+        accumulation_steps: Always 1: the user's step accumulates by itself.
     """
 
     def __init__(self, step: Callable[[Any], Any], device: torch.device) -> None:
-        """Keep the callable; nothing is run."""
         self.skipped = False
         self.accumulation_steps = 1
         self._step = step

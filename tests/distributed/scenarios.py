@@ -133,7 +133,8 @@ def result(kind):
         "stop_reason": found.stop_reason.value,
         "steps": found.steps,
         "seconds": found.seconds,
-        "meta": {name: found.meta[name] for name in ("world_size", "batch_size", "accumulation_steps")},
+        "meta": {name: found.meta[name] for name in ("world_size", "accumulation_steps")},
+        "batch_size": found.context.batch_size,
         "suggestions": {rule: each.lr for rule, each in found.suggestions.items()},
     }
 

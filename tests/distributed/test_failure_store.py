@@ -8,20 +8,23 @@ import torch.distributed as dist
 from lrfinder.distributed.failure_store import FailureStore, is_cut_off, quote
 
 
-def test_the_first_notice_stays(group_of_one):
-    notices, others = FailureStore(SimpleNamespace(group_name="7")), FailureStore(SimpleNamespace(group_name="8"))
-    assert notices.read() is None
-    notices.post(3, ValueError("two  words"))
-    notices.post(1, KeyError("later"))
-    assert notices.read() == (3, "ValueError: two  words")
+def test_the_first_failure_of_a_find_stays(group_of_one):
+    failures, others = (
+        FailureStore(SimpleNamespace(group_name="7"), find=1),
+        FailureStore(SimpleNamespace(group_name="7"), find=2),
+    )
+    assert failures.read() is None
+    failures.post(3, ValueError("two  words"))
+    failures.post(1, KeyError("later"))
+    assert failures.read() == (3, "ValueError: two  words")
     assert others.read() is None
 
 
-def test_a_store_without_a_name_has_no_notices(group_of_one, monkeypatch):
+def test_a_store_without_a_name_has_no_failures(group_of_one, monkeypatch):
     monkeypatch.delattr(dist.distributed_c10d, "_get_default_store")
-    notices = FailureStore(SimpleNamespace(group_name="7"))
-    notices.post(0, ValueError("no"))
-    assert notices.read() is None
+    failures = FailureStore(SimpleNamespace(group_name="7"), find=1)
+    failures.post(0, ValueError("no"))
+    assert failures.read() is None
 
 
 def test_a_very_long_message_is_cut():

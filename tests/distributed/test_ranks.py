@@ -6,18 +6,18 @@ import sys
 import pytest
 import torch.distributed as dist
 
-from lrfinder.distributed import ranks
+from lrfinder.distributed import SingleProcess, group_of_ranks
 from lrfinder.distributed.ranks import rank_group
 
 
 def test_without_a_group_there_is_nobody_to_agree_with():
     with rank_group() as ranks:
-        assert ranks is None
+        assert isinstance(ranks, SingleProcess)
 
 
 def test_alone_in_a_group_either(group_of_one):
     with rank_group() as ranks:
-        assert ranks is None
+        assert isinstance(ranks, SingleProcess)
     assert dist.is_initialized()
 
 
@@ -37,4 +37,4 @@ def test_importing_does_not_load_what_only_distributed_training_needs():
 
 
 def test_the_control_group_waits_as_long_as_the_default_group(group_of_one):
-    assert ranks._timeout().total_seconds() == 17
+    assert group_of_ranks._timeout().total_seconds() == 17

@@ -584,7 +584,7 @@ def test_a_closure_is_measured_by_its_first_call():
     plain = find_lr(trainer(), Net(), loader(), **FIND)
 
     assert result.losses[0] == pytest.approx(plain.losses[0], rel=1)
-    assert result.meta["optimizer"] == "LBFGS"
+    assert result.context.optimizer == "LBFGS"
 
 
 def test_held_out_data_repeats_and_refining():
@@ -650,7 +650,7 @@ def test_the_optimizer_is_named_where_there_are_several():
     for named in (1, "Adam"):
         module = Adversaries()
         result = find_lr(trainer(), module, loader(), optimizer=named, **CLEAR)
-        assert result.meta["optimizer"] == "Adam"
+        assert result.context.optimizer == "Adam"
         assert module.lr == result.suggestion.lr
     with pytest.raises(ArgumentError, match=r"got None and 2 optimizers \(0: 'SGD', 1: 'Adam'\)"):
         find_lr(trainer(), Adversaries(), loader(), **FIND)

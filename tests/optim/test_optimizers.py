@@ -74,7 +74,7 @@ def test_all_of_torch_are_covered():
 @pytest.mark.parametrize("name", SWEPT)
 def test_every_optimizer(name, before, device):
     result = assert_restored_and_trains_as_without(lambda: training(name, device), before)
-    assert result.meta["optimizer"] == name
+    assert result.context.optimizer == name
     assert result.stop_reason is not StopReason.NONFINITE
 
 
@@ -209,7 +209,7 @@ def test_adafactor_warns_above_its_cap(before, device):
     """It steps with min(rate, 1/√step) times the parameters' scale."""
     setup = training("Adafactor", device)
     setup.train(before)
-    with pytest.warns(LRFinderWarning, match="Adafactor caps its rate") as caught:
+    with pytest.warns(LRFinderWarning, match="Adafactor caps its learning rate") as caught:
         result = setup.find(start_lr=1e-3, end_lr=10.0, num_iter=9)
     capped = [lr for index, lr in enumerate(result.lrs) if lr > 1 / math.sqrt(before + index + 1)]
     assert any(f"above {capped[0]:.1e}" in str(each.message) for each in caught)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lrfinder.curve.stop_rule import StopReason, StopRule
 from lrfinder.curve.sweep import Sweep, grid
+from lrfinder.distributed import ALONE
 from lrfinder.training.batches import Batches
 from lrfinder.training.loop import MAX_RETRIES, run_sweep
 from lrfinder.training.loss_queue import LossQueue
@@ -54,7 +55,7 @@ def run(script, *, num=None, lag=0, batches=None, stop_rule=None, step=None, **o
     step = Scripted(script) if step is None else step
     rates = Rates()
     stream = Batches([0] if batches is None else batches)
-    error = run_sweep(sweep, step, stream, rates, LossQueue(len(lrs), CPU, lag=lag), **options)
+    error = run_sweep(sweep, rates.write, step, stream, queue=LossQueue(len(lrs), CPU, lag=lag), ranks=ALONE, **options)
     return sweep, step, rates, error
 
 
@@ -69,7 +70,8 @@ def test_each_loss_belongs_to_the_rate_that_was_written_before_its_step(lag):
     lrs = grid(1e-4, 1.0, 8)
     sweep = Sweep(lrs, None)
     step = Scripted([float(i) for i in range(8)], log)
-    run_sweep(sweep, step, Batches([0]), Logged(), LossQueue(8, CPU, lag=lag), on_point=lambda *p: points.append(p))
+    queue = LossQueue(8, CPU, lag=lag)
+    run_sweep(sweep, Logged().write, step, Batches([0]), queue=queue, ranks=ALONE, on_point=lambda *p: points.append(p))
     assert log == [entry for lr in lrs for entry in (lr, "step")]
     assert np.array_equal(sweep.lrs, lrs)
     assert np.array_equal(sweep.losses, np.arange(8.0))
@@ -208,9 +210,11 @@ def test_an_error_of_the_step_passes_unchanged_and_all_points_before_it_are_kept
     lrs = grid(1e-4, 1.0, 6)
     sweep = Sweep(lrs, None)
     step = Scripted([float(i) if i != at else error for i in range(6)])
-    recorder = LossQueue(6, CPU, lag=lag)
+    queue = LossQueue(6, CPU, lag=lag)
     with pytest.raises(type(error)) as caught:
-        run_sweep(sweep, step, Batches([0]), Rates(), recorder, on_point=lambda *p: points.append(p[0]))
+        run_sweep(
+            sweep, Rates().write, step, Batches([0]), queue=queue, ranks=ALONE, on_point=lambda *p: points.append(p[0])
+        )
     assert caught.value is error
     assert sweep.losses.tolist() == [float(i) for i in range(at)]
     assert sweep.stop_reason is None
@@ -276,7 +280,9 @@ def test_an_error_of_on_point_passes_and_the_losses_measured_by_then_are_kept(la
     lrs = grid(1e-4, 1.0, 6)
     sweep, step = Sweep(lrs, None), Scripted([float(i) for i in range(6)])
     with pytest.raises(OSError, match="mine"):
-        run_sweep(sweep, step, Batches([0]), Rates(), LossQueue(6, CPU, lag=lag), on_point=on_point)
+        run_sweep(
+            sweep, Rates().write, step, Batches([0]), queue=LossQueue(6, CPU, lag=lag), ranks=ALONE, on_point=on_point
+        )
     assert calls == list(range(at + 1))
     assert len(sweep.losses) == len(step.batches) == min(at + 1 + lag, 6)
 
@@ -291,9 +297,9 @@ def test_a_device_that_broke_does_not_hide_the_users_error():
 
     error = OSError("mine")
     sweep = Sweep(grid(1e-4, 1.0, 5), None)
-    recorder = LossQueue(5, CPU, lag=3, reader=Broken())
+    queue = LossQueue(5, CPU, lag=3, reader=Broken())
     with pytest.raises(OSError, match="mine") as caught:
-        run_sweep(sweep, Scripted([1.0, error]), Batches([0]), Rates(), recorder)
+        run_sweep(sweep, Rates().write, Scripted([1.0, error]), Batches([0]), queue=queue, ranks=ALONE)
     assert caught.value is error
 
 
@@ -327,10 +333,10 @@ def test_the_cost_of_a_step_does_not_grow_with_the_sweep():
             calls += 1
 
         step = Scripted([1.0 / (i + 1) for i in range(num)])
-        sweep, recorder = Sweep(grid(1e-7, 10.0, num)), LossQueue(num, CPU, lag=3)
+        sweep, queue = Sweep(grid(1e-7, 10.0, num)), LossQueue(num, CPU, lag=3)
         sys.setprofile(count)
         try:
-            run_sweep(sweep, step, Batches([0]), Rates(), recorder)
+            run_sweep(sweep, Rates().write, step, Batches([0]), queue=queue, ranks=ALONE)
         finally:
             sys.setprofile(None)
         assert len(sweep.losses) == num
