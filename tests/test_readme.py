@@ -92,6 +92,7 @@ def prepared():
         "criterion": criterion, "train_loader": loader, "val_loader": DataLoader(data, batch_size=64),
         "loader": loader, "epochs": epochs, "total": epochs * len(loader), "train_step": train_step,
         "update": lambda engine, batch: train_step(batch), "engine": None,
+        "losses": [2.0 / step for step in range(1, 100)], "lrs": [0.1] * 99,
         "ema": torch.optim.swa_utils.AveragedModel(model), "finder": finder, "result": finder.find(loader, **options),
     }  # fmt: skip
 
