@@ -20,7 +20,16 @@ from lrfinder.options import FindOptions
 from lrfinder.result import RangeTestResult
 from lrfinder.search import Search, SearchOutcome
 from lrfinder.snapshot import LoaderState, Snapshot, is_sharded, preserved, reshard
-from lrfinder.training import Batches, BatchLoss, Step, TrainingSetup, TrainingStep, UserStep, forbid_other_optimizers
+from lrfinder.training import (
+    Batches,
+    BatchLoss,
+    Step,
+    TrainingSetup,
+    TrainingStep,
+    UserStep,
+    forbid_other_optimizers,
+    use_exclusively,
+)
 from lrfinder.warnings import setup_warnings
 
 __all__ = ["LRFinder"]
@@ -194,7 +203,7 @@ class LRFinder:
         rule: str | CustomRule = "auto",
         total_steps: int | None = None,
         schedule: str = "one_cycle",
-        refine: bool = False,
+        refine: bool | int = False,
         repeats: int = 1,
         early_stop: bool = True,
         progress: bool = True,
@@ -221,8 +230,9 @@ class LRFinder:
             rule: Which rule makes the suggestion: a key of `lrfinder.RULES`, or a function `(curve, context) -> lr`.
             total_steps: How many optimizer steps the training will take: long trainings want smaller rates.
             schedule: The schedule that the rate is for: one of `lrfinder.SCHEDULES`.
-            refine: Also try a few rates in short annealed trainings. Needs `total_steps`; pass a `val_loader` where
-                the loader has few batches.
+            refine: Also try a few learning rates in short trainings under the schedule. Needs `total_steps`; pass a
+                `val_loader` where the loader has few batches. A number is the budget in optimizer steps. The same as
+                `rule="refine"`.
             repeats: The number of sweeps, over different batches, whose mean is the curve.
             early_stop: End the sweep when the loss diverges. False runs all points; a loss that is not finite still
                 ends the sweep.
@@ -237,7 +247,6 @@ class LRFinder:
             RankError: Another rank of the process group failed; the message quotes it.
             RestoreError: Something could not be put back; the message names it.
         """  # noqa: DOC502 - raised by the parts
-        self.partial = None
         checks.check_recording()
         with rank_group() as ranks:  # around the checks too: if they fail on one rank, all ranks have to know
             options = FindOptions(
@@ -257,7 +266,8 @@ class LRFinder:
                 progress=progress,
                 on_step=on_step,
             )
-            result = self._find(loader, options, ranks)
+            with use_exclusively([*self.model.parameters(), self.optimizer]):
+                result = self._find(loader, options, ranks)
         self.partial = result  # in case that a filter turns a warning into an error
         if ranks.rank == 0:
             result.issue_warnings()
@@ -265,6 +275,7 @@ class LRFinder:
         return result
 
     def _find(self, loader: Iterable[Any], options: FindOptions, ranks: Ranks) -> RangeTestResult:
+        self.partial = None
         setup = self._setup
         _check(setup)
         if options.val_loader is not None and setup.batch_loss is None:
@@ -290,7 +301,9 @@ class LRFinder:
                 progress = stack.enter_context(Progress(enabled=shown, total=options.num_iter * options.repeats))
                 stack.enter_context(ranks.meet_before_forward(setup.model))
                 snapshot = stack.enter_context(_take_snapshot(setup, loader, options.val_loader))
-                stack.enter_context(forbid_other_optimizers([setup.optimizer, *setup.extra_state]))
+                stack.enter_context(
+                    forbid_other_optimizers([setup.optimizer, *setup.extra_state], setup.model.parameters())
+                )
                 batches = Batches(loader, remember=options.start_lr is None and options.end_lr is None)
                 stack.callback(batches.close)
                 search = Search(

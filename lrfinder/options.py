@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from lrfinder.checks import check_positive, positive_int
 from lrfinder.curve import MODES, RULES, SMOOTHINGS, CustomRule, Landmarks, grid, rule_name
 from lrfinder.errors import ArgumentError
@@ -11,6 +13,8 @@ from lrfinder.optim import SCHEDULES
 from lrfinder.training import check_loader, is_one_shot, is_ordered
 
 __all__ = ["FindOptions"]
+
+MIN_BUDGET = 40  # optimizer steps for refining: four short trainings of ten steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ class FindOptions:
     rule: str | CustomRule = "auto"
     total_steps: int | None = None
     schedule: str = "one_cycle"
-    refine: bool = False
+    refine: bool | int = False
     repeats: int = 1
     early_stop: bool = True
     progress: bool = True
@@ -57,15 +61,7 @@ class FindOptions:
         if self.total_steps is not None:
             hint = "It is epochs * len(train_loader) // accumulation_steps."
             self._set("total_steps", positive_int("LRFinder.find(total_steps=...)", self.total_steps, hint))
-        if self.refine and self.total_steps is None:
-            raise ArgumentError(
-                "LRFinder.find(refine=True) needs total_steps, to squeeze the schedule from; got total_steps=None."
-            )
-        if self.refine and self.repeats > 1:
-            raise ArgumentError(
-                f"LRFinder.find(refine=True) compares rates on the same batches, so repeats must be 1, "
-                f"got repeats={self.repeats}."
-            )
+        self._check_refine()
         if self.on_step is not None and not callable(self.on_step):
             raise ArgumentError(f"LRFinder.find(on_step=...) must be callable, got {type(self.on_step).__name__}.")
 
@@ -78,8 +74,38 @@ class FindOptions:
                 f"got {self.rule!r}{hint}."
             )
         if self.rule == "refine":
-            self._set("refine", True)
+            self._set("refine", self.refine or True)
             self._set("rule", "auto")  # where no short training gained anything
+        elif self.refine and self.rule != "auto":
+            raise ArgumentError(
+                f"LRFinder.find(refine={self.refine!r}) chooses the learning rate by itself, so rule must be 'refine' "
+                f"or left out, got rule={rule_name(self.rule)!r}; leave one of the two out, and ask the result for the "
+                "other: result.suggest(rule)."
+            )
+
+    def _check_refine(self) -> None:
+        if not isinstance(self.refine, (bool, np.bool_)):
+            self._set("refine", positive_int("LRFinder.find(refine=...)", self.refine))
+            if self.refine < MIN_BUDGET:
+                raise ArgumentError(
+                    f"LRFinder.find(refine=...) must be True or a budget of at least {MIN_BUDGET} optimizer steps, got "
+                    f"refine={self.refine}; 500 is usual."
+                )
+        if self.refine and self.total_steps is None:
+            raise ArgumentError(
+                f"LRFinder.find(refine={self.refine!r}) needs total_steps, the length of the training, "
+                "got total_steps=None; it is epochs * len(train_loader) // accumulation_steps."
+            )
+        if self.refine and self.repeats > 1:
+            raise ArgumentError(
+                f"LRFinder.find(refine={self.refine!r}) compares learning rates on the same batches, so repeats must "
+                f"be 1, got repeats={self.repeats}; leave repeats out."
+            )
+
+    @property
+    def refine_budget(self) -> int | None:
+        """The optimizer steps that refining may take; None for the default."""
+        return None if isinstance(self.refine, bool) else self.refine
 
     def _check_range(self) -> None:
         self._set("num_iter", positive_int("LRFinder.find(num_iter=...)", self.num_iter))
@@ -123,8 +149,8 @@ class FindOptions:
             check_loader(self.val_loader, "val_loader")
         if self.refine and is_one_shot(loader):
             raise ArgumentError(
-                "LRFinder.find(refine=True) trains on the same batches again, so the loader must be one that can "
-                f"be started again, got the iterator {type(loader).__name__}; pass a DataLoader or a list."
+                f"LRFinder.find(refine={self.refine!r}) trains on the same batches again, so the loader must be one that "
+                f"can be started again, got the iterator {type(loader).__name__}; pass a DataLoader or a list."
             )
         if self.repeats > 1 and (is_ordered(loader) or is_one_shot(loader)):
             raise ArgumentError(

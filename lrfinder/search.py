@@ -190,7 +190,7 @@ class Search:
 
     def _refine(self, curve: Curve) -> Refined:
         # Short trainings at a few learning rates about the curve's own suggestion.
-        steps = probe_steps(self.options.total_steps or 0)
+        steps = probe_steps(self.options.total_steps or 0, self.options.refine_budget)
         self.progress.expect(self.progress.steps + MOST_PROBES * steps)
         held_out, measure = self._hold_out(steps)
         # Without held-out data a training that begins its loader again is scored on what it was trained on.

@@ -42,6 +42,13 @@ BAD = [
     ({"total_steps": "10"}, r"find\(total_steps=...\) must be an integer of at least 1, got '10'"),
     ({"refine": True}, r"find\(refine=True\) needs total_steps, .* got total_steps=None"),
     ({"refine": True, "total_steps": 10, "repeats": 2}, r"find\(refine=True\) .* repeats must be 1, got repeats=2"),
+    ({"refine": 39, "total_steps": 10}, r"find\(refine=...\) must be True or a budget of at least 40 .* got refine=39"),
+    ({"refine": -1, "total_steps": 10}, r"find\(refine=...\) must be an integer of at least 1, got -1"),
+    ({"refine": "yes", "total_steps": 10}, r"find\(refine=...\) must be an integer of at least 1, got 'yes'"),
+    (
+        {"refine": True, "total_steps": 9, "rule": "fastai_valley"},
+        r"rule must be 'refine' or left out, got rule='fastai_v",
+    ),
     ({"on_step": 3}, r"find\(on_step=...\) must be callable, got int"),
 ]
 
@@ -102,3 +109,19 @@ def test_both_loaders_must_give_batches():
         FindOptions().check_loader(3)
     with pytest.raises(ArgumentError, match=r"^val_loader must be an iterable of batches, got Tensor"):
         FindOptions(val_loader=torch.ones(3)).check_loader([1])
+
+
+@pytest.mark.parametrize(
+    ("given", "refine", "budget"),
+    [
+        ({}, False, None),
+        ({"rule": "refine"}, True, None),
+        ({"rule": "refine", "refine": 200}, 200, 200),
+        ({"refine": True}, True, None),
+        ({"refine": np.int64(400)}, 400, 400),
+    ],
+)
+def test_refine_may_be_a_rule_a_flag_or_a_budget(given, refine, budget):
+    options = FindOptions(total_steps=1000, **given)
+    assert (options.refine, options.refine_budget) == (refine, budget)
+    assert type(options.refine) in {bool, int}

@@ -224,3 +224,14 @@ def test_repeats_have_one_range():
     result = setup.find(shuffled(), num_iter=10, repeats=2)
     assert setup.rates[-20:] == result.lrs.tolist() * 2
     assert result.steps == len(setup.steps) == 30 + 20
+
+
+def test_refine_with_a_number_spends_no_more_than_its_budget():
+    def spent(**options):
+        setup = Setup()
+        result = setup.find(loader=[0] * 200, start_lr=1e-5, end_lr=1.0, num_iter=20, total_steps=1000, **options)
+        return len(result.probes), len(setup.steps) - result.curve.indices[-1] - 1
+
+    probes, steps = spent(refine=80)
+    assert steps == probes * 20 <= 80
+    assert spent()[0] == 0

@@ -82,20 +82,23 @@ class Refined:
     probes: tuple[tuple[float, float], ...]
 
 
-def probe_steps(total_steps: int) -> int:
-    """Return how many optimizer steps one probe takes.
+def probe_steps(total_steps: int, budget: int | None = None) -> int:
+    """Return how many optimizer steps one short training takes.
 
     Args:
         total_steps: The length T of the training.
+        budget: Steps that all short trainings together may take; max(500, T / 20) by default.
 
     Returns:
-        The probes' share of max(500, T / 20) steps, at most T.
+        The share of one short training, at most T.
 
     Example:
-        >>> probe_steps(1_000), probe_steps(100_000)
-        (125, 1250)
+        >>> probe_steps(1_000), probe_steps(100_000), probe_steps(1_000, budget=200)
+        (125, 1250, 50)
     """
-    return min(total_steps, int(max(BUDGET, BUDGET_SHARE * total_steps)) // MOST_PROBES)
+    if budget is None:
+        budget = int(max(BUDGET, BUDGET_SHARE * total_steps))
+    return min(total_steps, budget // MOST_PROBES)
 
 
 def refine(

@@ -1,6 +1,7 @@
 """Batches in, one detached loss per optimizer step out."""
 
 from lrfinder.training.batches import Batches
+from lrfinder.training.exclusive import use_exclusively
 from lrfinder.training.held_out import Remaining, held_out_count, pass_length
 from lrfinder.training.loaders import check_loader, clone, is_one_shot, is_ordered, shut_down
 from lrfinder.training.loop import OnPoint, run_steps, run_sweep
@@ -35,4 +36,5 @@ __all__ = [
     "run_sweep",
     "shut_down",
     "train_short",
+    "use_exclusively",
 ]

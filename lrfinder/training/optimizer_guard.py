@@ -1,9 +1,11 @@
-"""Stops an optimizer that nobody captured before it writes to anything."""
+"""Stops an optimizer whose state was not captured, before it writes to anything."""
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -15,29 +17,32 @@ __all__ = ["forbid_other_optimizers"]
 
 
 @contextmanager
-def forbid_other_optimizers(optimizers: Iterable[Any]) -> Iterator[None]:
-    """Let only the given optimizers step in the meantime; any other raises before its first write.
+def forbid_other_optimizers(optimizers: Iterable[Any], parameters: Iterable[Tensor] = ()) -> Iterator[None]:
+    """Within this context only the given optimizers may step; any other raises before its first write.
 
-    What an optimizer changes can be put back only if it was captured. One that steps without having been
-    handed over would leave its own state and its parameters changed, silently.
+    What an optimizer changes can be restored only if it was captured. An unknown one would leave its own state and its
+    parameters changed, silently. A training in another thread that has nothing to do with these parameters goes on.
 
     Args:
-        optimizers: Those that were captured. For a wrapper, the optimizer inside it counts as well.
-
-    Yields:
-        Nothing.
+        optimizers: The captured optimizers. For a wrapper, the optimizer inside it counts as well.
+        parameters: The parameters that no other optimizer may step in any thread.
 
     Raises:
         LRFinderError: From within the step of an optimizer that is not among them.
     """  # noqa: DOC502 - raised by the hook
+    thread = threading.get_ident()
+    captured = {id(parameter) for parameter in parameters}
     allowed = {id(layer) for optimizer in optimizers for layer in optimizer_layers(optimizer)}
 
     def refuse(optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-        if id(optimizer) not in allowed:
+        if id(optimizer) in allowed:
+            return
+        held = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        if threading.get_ident() == thread or any(id(parameter) in captured for parameter in held):
             raise LRFinderError(
                 f"An optimizer, {type(optimizer).__name__} with {len(optimizer.param_groups)} parameter groups, "
-                "stepped during the range test, but nobody captured its state, so it was stopped before it wrote. "
-                "Hand it over: LRFinder(..., extra_state=[that_optimizer])."
+                "stepped during the range test, but its state was not captured, so it was stopped before it wrote. "
+                "Pass it with extra_state=[that_optimizer]."
             )
 
     handle = None
