@@ -131,6 +131,8 @@ def _key(key):
 def bits(tensor):
     """Return what distinguishes one tensor's value from another's: shape, dtype, and each bit."""
     tensor = getattr(tensor, "_local_tensor", tensor).detach()  # of a DTensor, the shard
+    if hasattr(tensor, "__tensor_flatten__"):  # a wrapper, such as quantized state
+        return (type(tensor).__name__, *(bits(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0]))
     if tensor.is_sparse:
         return ("sparse", tuple(tensor.shape), tensor.is_coalesced(), bits(tensor._indices()), bits(tensor._values()))
     data = tensor.cpu().contiguous().reshape(-1)

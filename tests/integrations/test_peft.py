@@ -141,3 +141,39 @@ def test_adapters_in_another_precision_and_trained_heads(tmp_path):
     trainer = build(tmp_path, model=model, bf16=True)
     find_lr(trainer, **SWEEP)
     assert_same(outcome(trainer), expected)
+
+
+def wide():
+    """Return a model whose adapters are large enough for 8-bit state: 4,096 numbers in a matrix."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=40, hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    lora = peft.LoraConfig(r=64, target_modules=["query", "value"], task_type="SEQ_CLS")
+    return peft.get_peft_model(transformers.BertForSequenceClassification(config), lora)
+
+
+@pytest.mark.filterwarnings("default")  # of torchao
+def test_adapters_with_8_bit_optimizer_state(tmp_path, monkeypatch):
+    """Before a training, and between two, when there is 8-bit state."""
+    pytest.importorskip("torchao", reason="needs torchao")
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)  # of the optimizer's step: takes a minute
+
+    def train(trainer):
+        trainer.train()
+        state = [value for entry in trainer.optimizer.state.values() for value in entry.values()]
+        assert any("8bit" in type(value).__name__ for value in state)
+        return [bits(value) for value in [*trainer.model.parameters(), *state]]
+
+    def trainer():
+        return build(tmp_path, model=wide, optim="adamw_torch_8bit")
+
+    plain, swept = trainer(), trainer()
+    for seed in range(2):
+        torch.manual_seed(seed)
+        expected = train(plain)
+        torch.manual_seed(seed)
+        everything = Fingerprint(**parts(swept))
+        find_lr(swept, **SWEEP)
+        assert differences(everything.values, Fingerprint(**parts(swept)).values) == []
+        assert train(swept) == expected
