@@ -224,11 +224,16 @@ str(result), result.suggestions, result.to_dict()
 """
 
 
-def test_a_find_loads_no_package_that_training_does_not():
-    trained = modules_after(TRAINING + STEP)
+def test_a_find_loads_scipys_filters_and_no_other_package_that_training_does_not():
+    trained = modules_after(TRAINING + STEP + "\nimport scipy.ndimage")
     found = modules_after(TRAINING + STEP + FIND)
     packages = {name.partition(".")[0] for name in found - trained} - set(sys.stdlib_module_names)
     assert packages <= {"lrfinder", "numpy", "typing_extensions"}
+    assert not [name for name in found - trained if name.startswith("scipy")]
+
+
+def test_importing_loads_no_scipy():
+    assert not [name for name in modules_after("import lrfinder.finder") if name.startswith("scipy")]
 
 
 # Growth

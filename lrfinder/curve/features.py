@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from lrfinder.curve.arrays import Floats
 from lrfinder.curve.curve import Context, Curve
-from lrfinder.curve.quantiles import median, quantile
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.curve.sweep import MIN_POINTS
 
@@ -83,9 +82,9 @@ def unit(curve: Curve) -> tuple[Floats, Floats]:
     if not len(curve):
         return curve.losses, curve.smoothed
     both /= max(np.max(np.abs(both)), TINY)
-    size = median(np.abs(both[0]))
+    size = np.median(np.abs(both[0]))
     both -= np.min(both)
-    spread = quantile(both[0], 0.75)
+    spread = np.quantile(both[0], 0.75)
     if spread <= ROUNDING * size:  # all alike but for a few
         spread = float(np.max(both))
     both = np.round(np.minimum(both / max(spread, TINY), 1 / TINY**0.8), DECIMALS)
@@ -117,7 +116,7 @@ def plateau(curve: Curve) -> float:
     Returns:
         The level, in the units of `unit`.
     """
-    return median(unit(curve)[0][: max(5, len(curve) // 10)])
+    return np.median(unit(curve)[0][: max(5, len(curve) // 10)])
 
 
 def fall(curve: Curve) -> float:
@@ -160,7 +159,7 @@ def falls(curve: Curve) -> bool:
     losses = unit(curve)[0]
     width = max(3, len(losses) // 6)
     at = min(max(bottom(curve) - width // 2, 0), len(losses) - width)
-    drop = median(losses[:width]) - median(losses[at : at + width])
+    drop = np.median(losses[:width]) - np.median(losses[at : at + width])
     return bool(drop > CLEAR_FALL * noise(curve) * math.sqrt(2 / width))
 
 
@@ -202,7 +201,7 @@ def divergence_lr(curve: Curve, context: Context) -> float | None:
     agreed = _agreed(feet, growth)
     if agreed is not None and agreed > rates[0] / UNSEEN:
         return agreed
-    return float(np.clip(median(feet[:FIRST_STEPS]), curve.lrs[bottom(curve)], rates[0]))
+    return float(np.clip(np.median(feet[:FIRST_STEPS]), curve.lrs[bottom(curve)], rates[0]))
 
 
 def _agreed(feet: Floats, growth: Floats) -> float | None:
@@ -214,7 +213,7 @@ def _agreed(feet: Floats, growth: Floats) -> float | None:
         return None
     run = feet[start : stop + 1]
     # Neighbours may agree and still drift together with the rate: that is no instability with one beginning.
-    return median(run) if run.max() < (1 + 2 * UNSTABLE_AGREEMENT) * run.min() else None
+    return np.median(run) if run.max() < (1 + 2 * UNSTABLE_AGREEMENT) * run.min() else None
 
 
 def _longest_run(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
@@ -230,7 +229,7 @@ def _longest_run(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
 def _least_rise(curve: Curve) -> float:
     losses = unit(curve)[0]
     steps = losses[1:] - losses[:-1]
-    spread = 1.4826 * median(np.abs(steps - median(steps))) / math.sqrt(2)  # deaf to the rise itself
+    spread = 1.4826 * np.median(np.abs(steps - np.median(steps))) / math.sqrt(2)  # deaf to the rise itself
     return float(max(ABOVE_NOISE * spread, ABOVE_FALL * fall(curve), 10.0**-DECIMALS))
 
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.features import divergence_lr
-from lrfinder.curve.quantiles import median
 from lrfinder.curve.rules import suggest
 from lrfinder.curve.smoothing import smooth
 from lrfinder.curve.suggestion import Suggestion
@@ -192,7 +191,7 @@ def largest_rise(losses: npt.ArrayLike) -> tuple[float, float]:
     smoothed = smooth(losses)[edge : len(losses) - edge]
     lowest = np.minimum.accumulate(smoothed)
     rise = float(np.max(smoothed - lowest))
-    fall = median(losses[:MIN_POINTS]) - float(lowest[-1])
+    fall = np.median(losses[:MIN_POINTS]) - float(lowest[-1])
     deviation = float(np.mean(np.abs(np.diff(losses)))) * math.sqrt(math.pi) / 2
     return rise / fall if fall > 0 else math.inf, rise / deviation if deviation > 0 else math.inf
 
