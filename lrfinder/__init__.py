@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lrfinder.finder import LRFinder
     from lrfinder.optim import SCHEDULES, make_scheduler
     from lrfinder.result import RangeTestResult
-    from lrfinder.snapshot import Snapshot, preserved
+    from lrfinder.snapshot import Snapshot
 
 __all__ = [
     "RULES",
@@ -60,7 +60,6 @@ __all__ = [
     "diagnose",
     "make_scheduler",
     "plot_schedule",
-    "preserved",
     "smooth",
 ]
 
@@ -72,7 +71,6 @@ _LAZY = {
     "Snapshot": "lrfinder.snapshot",
     "make_scheduler": "lrfinder.optim",
     "plot_schedule": "lrfinder.display",
-    "preserved": "lrfinder.snapshot",
 }
 
 

@@ -19,7 +19,7 @@ from lrfinder.errors import ArgumentError
 from lrfinder.options import FindOptions
 from lrfinder.result import RangeTestResult
 from lrfinder.search import Search, SearchOutcome
-from lrfinder.snapshot import LoaderState, Snapshot, is_sharded, preserved, reshard
+from lrfinder.snapshot import Snapshot, is_sharded, reshard
 from lrfinder.training import (
     Batches,
     BatchLoss,
@@ -300,7 +300,8 @@ class LRFinder:
                 shown = options.progress and ranks.rank == 0
                 progress = stack.enter_context(Progress(enabled=shown, total=options.num_iter * options.repeats))
                 stack.enter_context(ranks.meet_before_forward(setup.model))
-                snapshot = stack.enter_context(_take_snapshot(setup, loader, options.val_loader))
+                snapshot = _take_snapshot(setup, loader, options.val_loader)
+                stack.enter_context(snapshot)
                 stack.enter_context(
                     forbid_other_optimizers([setup.optimizer, *setup.extra_state], setup.model.parameters())
                 )
@@ -349,15 +350,15 @@ def _check(setup: TrainingSetup) -> None:
     checks.check_optimizer(setup.optimizer, setup.model, setup.grad_scaler)
 
 
-def _take_snapshot(setup: TrainingSetup, loader: Any, val_loader: Any) -> Any:
+def _take_snapshot(setup: TrainingSetup, loader: Any, val_loader: Any) -> Snapshot:
     loaders = [loader] if val_loader is None else [loader, val_loader]
-    return preserved(
+    return Snapshot(
         modules=[setup.model, *setup.captured],
         optimizers=[setup.optimizer],
         grad_scaler=setup.grad_scaler,
         extra_state=setup.extra_state,
-        leave=setup.skipped,
-        last=[LoaderState(each) for each in loaders],
+        loaders=loaders,
+        skip=setup.skipped,
         devices=[setup.find_device()],
         snapshot_device=setup.snapshot_device,
         snapshot_frozen=setup.snapshot_frozen,

@@ -17,7 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 from tqdm import tqdm
 
-__all__ = ["Fingerprint", "bits", "differences", "process_state", "random_state"]
+from lrfinder.snapshot.storage import StorageCopies
+
+__all__ = ["Fingerprint", "bits", "bytes_copied", "differences", "process_state", "random_state"]
 
 SIMPLE = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, np.generic)
 OPAQUE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.GeneratorType)
@@ -30,6 +32,7 @@ PASSING_THREADS = ("tqdm_monitor", "QueueFeederThread")
 VALUES = {
     torch.Generator: lambda value: bits(value.get_state()),
     random.Random: lambda value: repr(value.getstate()),
+    np.random.RandomState: lambda value: repr(value.get_state(legacy=False)),
     np.random.Generator: lambda value: repr(value.bit_generator.state),
     np.ndarray: lambda value: (value.shape, str(value.dtype), value.tobytes()),
     set: lambda value: sorted(_key(item) for item in value),
@@ -137,6 +140,12 @@ def bits(tensor):
         return ("sparse", tuple(tensor.shape), tensor.is_coalesced(), bits(tensor._indices()), bits(tensor._values()))
     data = tensor.cpu().contiguous().reshape(-1)
     return (tuple(tensor.shape), str(tensor.dtype), data.view(torch.uint8).numpy().tobytes())
+
+
+def bytes_copied(snapshot):
+    """Return how many bytes of tensors a snapshot has copied."""
+    copies = [part for _, part in snapshot._parts if isinstance(part, StorageCopies)]
+    return sum(saved.numel() * saved.element_size() for each in copies for saved in each._saved)
 
 
 def random_state():

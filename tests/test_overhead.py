@@ -19,6 +19,7 @@ from lrfinder.training.loop import run_sweep
 from lrfinder.training.loss import BatchLoss
 from lrfinder.training.loss_queue import LAG, LossQueue
 from lrfinder.training.step import TrainingStep
+from tests.fingerprint import bytes_copied
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
 
@@ -144,10 +145,6 @@ def test_what_ran_past_the_stop_is_as_many_steps_as_the_host_reads_late():
 # Memory
 
 
-def bytes_of(snapshot):
-    return sum(copies.nbytes for copies in snapshot._copies)
-
-
 def test_a_snapshot_holds_each_byte_once():
     model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Linear(64, 64))
     model[2].weight = model[0].weight  # tied
@@ -158,23 +155,23 @@ def test_a_snapshot_holds_each_byte_once():
     state = [value for entry in optimizer.state.values() for value in entry.values()]
     buffers = [*model[1].buffers()]
     expected = sum(t.numel() * t.element_size() for t in [*model.parameters(), *buffers, *state])
-    taken = bytes_of(Snapshot.take([model, model], [optimizer], extra_state=[model, optimizer]))
+    taken = bytes_copied(Snapshot([model, model], [optimizer], extra_state=[model, optimizer]))
     assert expected <= taken <= expected + 16 * (len(state) + 12)  # small ones are aligned
 
 
 def test_gradients_are_set_aside_and_not_copied():
     model = nn.Linear(64, 64)
-    before = bytes_of(Snapshot.take([model]))
+    before = bytes_copied(Snapshot([model]))
     model(torch.randn(4, 64)).sum().backward()
-    assert bytes_of(Snapshot.take([model])) == before
+    assert bytes_copied(Snapshot([model])) == before
 
 
 def test_frozen_parameters_need_not_be_copied():
     frozen, head = nn.Linear(1000, 100), nn.Linear(100, 1, bias=False)
     frozen.requires_grad_(False)
     model = nn.Sequential(frozen, head)
-    assert bytes_of(Snapshot.take([model], snapshot_frozen=False)) == 400
-    assert bytes_of(Snapshot.take([model])) >= 400 + 4 * 100_100
+    assert bytes_copied(Snapshot([model], snapshot_frozen=False)) == 400
+    assert bytes_copied(Snapshot([model])) >= 400 + 4 * 100_100
 
 
 def test_copies_on_the_host_take_less_of_the_device_than_its_largest_tensor(device):
@@ -184,7 +181,7 @@ def test_copies_on_the_host_take_less_of_the_device_than_its_largest_tensor(devi
     torch.accelerator.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    snapshot = Snapshot.take([model], snapshot_device="cpu")
+    snapshot = Snapshot([model], snapshot_device="cpu")
     snapshot.restore()
     assert torch.cuda.max_memory_allocated() - before < 4_000_000
 
@@ -192,7 +189,7 @@ def test_copies_on_the_host_take_less_of_the_device_than_its_largest_tensor(devi
 def test_many_tensors_are_copied_in_one_batch():
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(100)))
     kept = []
-    taking = operators_of(lambda: kept.append(Snapshot.take([model])))
+    taking = operators_of(lambda: kept.append(Snapshot([model])))
     restoring = operators_of(kept[0].restore)
     for counts in (taking, restoring):
         assert counts["_foreach_copy_"] == 1

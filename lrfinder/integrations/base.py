@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from lrfinder.errors import RestoreError
 from lrfinder.snapshot import ErrorCollector, ObjectGraph, RandomStreams, interrupts_deferred
 
 __all__ = ["kept"]
@@ -38,18 +37,14 @@ def kept(objects: Iterable[Any], leave: Iterable[Any] = (), devices: Iterable[to
         ...     trainer.optimizer = "made for the sweep"
         >>> trainer.optimizer is None
         True
-    """
-    contents = ObjectGraph(leave)
-    for each in objects:
-        contents.add(type(each).__name__, each)
-    streams = RandomStreams(contents.generators, devices)
+    """  # noqa: DOC502 - raised by the collector
+    graph = ObjectGraph(objects, skip=leave)
+    streams = RandomStreams(graph.generators, devices)
     try:
         yield
     finally:
-        failures = ErrorCollector()
+        errors = ErrorCollector()
         with interrupts_deferred():
-            contents.restore(failures)
-            streams.restore(failures)
-        if failures:
-            parts = "; ".join(f"{name} ({type(error).__name__}: {error})" for name, error in failures)
-            raise RestoreError(f"Could not put back: {parts}. Everything else is as it was.") from failures[0][1]
+            graph.restore(errors)
+            streams.restore(errors)
+        errors.raise_if_any()

@@ -35,7 +35,7 @@ from lrfinder.integrations.lightning_lr import (
 from lrfinder.integrations.lightning_state import CAPTURED, Attributes, captured, count_from_zero, data_of, make_quiet
 from lrfinder.integrations.lightning_step import LightningStep, lightning_finder, only_step_listens, train_batches
 from lrfinder.result import RangeTestResult
-from lrfinder.snapshot import LoaderState, preserved
+from lrfinder.snapshot import Snapshot
 
 __all__ = ["CAPTURED", "LearningRateFinder", "find_lr"]
 
@@ -105,10 +105,11 @@ def find_lr(
     find_options.setdefault("progress", _shows_bars(trainer))
     visit = _Visit(optimizer, attribute if apply else None, find_options)
     sources = [*tree_leaves(train_dataloaders), *([] if datamodule is None else [datamodule])]
-    captures = [LoaderState(source) for source in sources] + [Attributes(each) for each in [datamodule] if each]
+    attributes = [Attributes(each) for each in [datamodule] if each]
     heeded = [callback for callback in trainer.callbacks if isinstance(callback, _HEEDED)]  # type: ignore[attr-defined]
     objects: list[Any] = [original, *captured(trainer), *heeded]
-    with preserved(objects, last=captures, leave=[train_dataloaders, *data_of(trainer)]), _interruptible():
+    skip = [train_dataloaders, *data_of(trainer)]
+    with Snapshot(objects, loaders=sources, parts=attributes, skip=skip), _interruptible():
         trainer.callbacks = [*heeded, visit]  # type: ignore[attr-defined]  # the trainer sets it in a connector
         make_quiet(trainer)
         count_from_zero(trainer)

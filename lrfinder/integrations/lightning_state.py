@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 
+from lrfinder.snapshot import ErrorCollector
+
 __all__ = ["CAPTURED", "Attributes", "captured", "count_from_zero", "data_of", "make_quiet"]
 
 CAPTURED = {
@@ -42,8 +44,12 @@ class Attributes:
         """Capture the attributes as they are now."""
         self._owner, self._saved = owner, dict(vars(owner))
 
-    def restore(self) -> None:
-        """Put the attributes back."""
+    def restore(self, errors: ErrorCollector) -> None:  # noqa: ARG002 - nothing here can fail
+        """Put the attributes back.
+
+        Args:
+            errors: Collects what could not be put back.
+        """
         vars(self._owner).clear()
         vars(self._owner).update(self._saved)
 

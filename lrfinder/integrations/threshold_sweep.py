@@ -18,7 +18,7 @@ from lrfinder.distributed import ALONE
 from lrfinder.errors import ArgumentError
 from lrfinder.optim import set_group_lrs, unwrap_optimizer
 from lrfinder.result import RangeTestResult
-from lrfinder.snapshot import LoaderState, preserved
+from lrfinder.snapshot import Snapshot
 from lrfinder.training import (
     Batches,
     BatchLoss,
@@ -213,11 +213,11 @@ class RangeTest:
         with ExitStack() as stack:
             bar = stack.enter_context(Progress(enabled=self.progress, total=len(self.lrs)))
             stack.enter_context(
-                preserved(
+                Snapshot(
                     [self.model, *self.extra_modules],
                     [self.optimizer],
                     grad_scaler=self.grad_scaler,
-                    last=[LoaderState(each) for each in loaders],
+                    loaders=loaders,
                     devices=[device],
                 )
             )

@@ -1,4 +1,4 @@
-"""A checksum of bits that depends on their places, computed where they live."""
+"""A checksum of memory that depends on the order of its bits, computed on the device that holds it."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,9 @@ from lrfinder.snapshot.storage import Region
 
 __all__ = ["Checksums", "checksum"]
 
-_CHUNK = 1 << 20  # words at a time: enough to keep a device busy, and temporary memory of a few times 8 MiB
-_CPU_CHUNK = 1 << 18  # here with their weights they stay in the cache
-_GOLDEN = -7046029254386353131  # 2^64 / golden ratio, odd, as a signed number: multiples of it are well spread
+_CHUNK = 1 << 20  # words per operation on an accelerator; needs a few times 8 MiB of temporary memory
+_CPU_CHUNK = 1 << 18  # words per operation on a CPU; with their weights they fit into the cache
+_GOLDEN = -7046029254386353131  # 2^64 / golden ratio as a signed odd number, whose multiples are spread evenly
 _MIXING = ((30, -4658895280553007687), (27, -7723592293110705685))  # shifts and factors of splitmix64
 
 
@@ -20,16 +20,16 @@ def checksum(words: Tensor) -> Tensor:
 
     .. math:: \sum_i a_i x_i \quad\text{and}\quad \sum_i b_i \lfloor x_i / 2^{23} \rfloor
 
-    with odd pseudo-random weights :math:`a_i, b_i` that depend on the place :math:`i`. A change of one word always
-    changes the first number, since its weight is odd. The second tells changes of the highest bits apart (two floats
-    negated, say), which cancel in the first. Other changes go unseen with a chance of about one in 2^40 at worst.
-    (``torch.hash_tensor`` is an exclusive or without weights: all ones and all 0.9 give the same number.)
+    with odd pseudo-random weights :math:`a_i, b_i` that depend on the index :math:`i`. A change of one word always
+    changes the first number, because its weight is odd. The second number also changes if only the highest bits do (two
+    floats negated, for example), which can cancel in the first. Other changes are missed with a probability of about
+    2^-40 at worst. (`torch.hash_tensor` is an exclusive or without weights: all ones and all 0.9 give the same number.)
 
     Args:
-        words: Integers of any width, such as ``tensor.view(torch.int32)``, shape (N,).
+        words: Integers of any width, such as `tensor.view(torch.int32)`, shape (N,).
 
     Returns:
-        Two int64 numbers on the device of ``words``, shape (2,); the host reads nothing.
+        Two int64 numbers on the device of `words`, shape (2,); nothing is copied to the host.
 
     Example:
         >>> import torch
@@ -42,33 +42,28 @@ def checksum(words: Tensor) -> Tensor:
 
 
 class Checksums:
-    """Checksums of regions that nobody is expected to write to, against which they can be checked.
+    """Checksums of memory regions, with which later writes are detected.
 
     Args:
-        watched: The regions.
+        regions: The regions.
     """
 
-    def __init__(self, watched: list[Region]) -> None:
-        """Compute the checksums."""
-        self._watched = watched
+    def __init__(self, regions: list[Region]) -> None:
+        self._regions = regions
         self._before = self._compute()
 
     def changed(self) -> list[str]:
-        """Compute the checksums again; the host reads one number a region.
-
-        Returns:
-            The names of the regions whose bits differ.
-        """
+        """Return the names of the regions whose bits have changed; the host reads one number per region."""
         names: list[str] = []
         for device, now in self._compute().items():
             same = (now == self._before[device]).all(dim=1).tolist()
-            here = [region.name for region in self._watched if region.words.device == device]
-            names += [name for name, is_same in zip(here, same, strict=True) if not is_same]
+            on_device = [region.name for region in self._regions if region.words.device == device]
+            names += [name for name, is_same in zip(on_device, same, strict=True) if not is_same]
         return names
 
     def _compute(self) -> dict[torch.device, Tensor]:
         by_device: dict[torch.device, list[Tensor]] = {}
-        for region in self._watched:
+        for region in self._regions:
             by_device.setdefault(region.words.device, []).append(_row(region.words))
         sums = {}
         for device, rows in by_device.items():
@@ -79,7 +74,7 @@ class Checksums:
 
 
 def _row(words: Tensor) -> Tensor:
-    """Return a region as a row of integers; one with gaps is copied for the moment."""
+    """Return a region as a row of integers; one with gaps is copied."""
     is_row = words.dim() == 1 and words.is_contiguous() and not (words.is_floating_point() or words.is_complex())
     return words if is_row else words.contiguous().view(-1).view(torch.uint8)
 
@@ -90,7 +85,7 @@ def _chunk_size(words: Tensor) -> int:
 
 def _chunked(words: Tensor, weights: Tensor, size: int) -> Tensor:
     total = torch.zeros(2, dtype=torch.int64, device=words.device)
-    scratch = torch.empty(size, dtype=torch.int64, device=words.device)  # one for all: allocating costs time and heap
+    scratch = torch.empty(size, dtype=torch.int64, device=words.device)  # allocated once, for speed
     for start in range(0, words.numel(), max(size, 1)):
         row = words[start : start + size].to(torch.int64)
         first, second = weights[:, : row.numel()]
@@ -101,14 +96,14 @@ def _chunked(words: Tensor, weights: Tensor, size: int) -> Tensor:
     return total
 
 
-def _odd(place: int) -> int:
-    """Return an odd number for a chunk's place, as a signed one of 64 bits."""
-    number = ((2 * place + 1) * _GOLDEN) % (1 << 64)
+def _odd(index: int) -> int:
+    """Return an odd pseudo-random number for the index of a chunk, as a signed 64-bit integer."""
+    number = ((2 * index + 1) * _GOLDEN) % (1 << 64)
     return number - (1 << 64) if number >= (1 << 63) else number
 
 
 def _weights(count: int, device: torch.device) -> Tensor:
-    """Return odd weights, shape (2, count): the places, well mixed, so that no random stream is drawn from."""
+    """Return odd weights, shape (2, count): hashed indices, so that no random number generator is used."""
     weights = torch.arange(1, 2 * count + 1, dtype=torch.int64, device=device).mul_(_GOLDEN)
     for shift, factor in _MIXING:
         weights.bitwise_xor_(weights >> shift).mul_(factor)

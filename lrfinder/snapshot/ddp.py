@@ -1,4 +1,4 @@
-"""DistributedDataParallel: its buckets are state that training changes, and its forward pass may communicate."""
+"""DistributedDataParallel: the buckets of its reducer are state that training changes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,31 +7,37 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = [
-    "Reducers",
-]
+from lrfinder.snapshot.error_collector import ErrorCollector
+
+__all__ = ["DDPReducers"]
 
 
-class Reducers:
-    """Which reducers had never reduced a gradient when this was made, and the way back to such a state.
+class DDPReducers:
+    """Whether the reducers of DDP modules have already reduced gradients.
 
-    After its first backward pass DDP sorts its buckets anew, once and for all. Other buckets add gradients up in
-    another order, and so to other bits. A reducer that was unused is therefore built again. One that was in use keeps
-    its buckets; if an exception left it in the middle of a backward pass, it is told that this pass is over. Nothing
-    here communicates.
+    After its first backward pass DDP sorts its buckets once and for all. Other buckets add gradients in another order,
+    which gives other bits. A reducer that was unused is therefore built again when the state is put back. A reducer
+    that was in use keeps its buckets; if an exception left it in the middle of a backward pass, that pass is ended.
+    Nothing here communicates.
 
     Args:
-        modules: Modules; those that are not `DistributedDataParallel` are passed over.
+        modules: Modules; only those that are `DistributedDataParallel` are looked at.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        """Look at the reducers."""
         found = [module for module in modules if isinstance(module, DistributedDataParallel)]
         self._unused = [ddp for ddp in found if not any(ddp.reducer.get_backward_stats())]
         self._used = [ddp for ddp in found if any(ddp.reducer.get_backward_stats())]
 
-    def restore(self) -> None:
-        """Make the reducers what they were; the modules' own attributes have been put back before."""
+    def restore(self, errors: ErrorCollector) -> None:
+        """Make the reducers what they were; the modules' own attributes must have been put back before.
+
+        Args:
+            errors: Collects what could not be put back.
+        """
+        errors.attempt("DistributedDataParallel", self._restore)
+
+    def _restore(self) -> None:
         for ddp in self._unused:
             _build_again(ddp)
         for ddp in self._used:
@@ -55,9 +61,9 @@ def _end_backward(ddp: Any) -> None:
 
 
 def _build_again(ddp: Any) -> None:
-    """Do what `DistributedDataParallel.__setstate__` does, with the module's own process group and hooks."""
+    """Do what `DistributedDataParallel.__setstate__` does, but with the module's own process group and hooks."""
     if hasattr(ddp.reducer, "_remove_autograd_hooks"):
-        ddp.reducer._remove_autograd_hooks()  # whoever still holds it: it must not reduce any more
+        ddp.reducer._remove_autograd_hooks()  # the old reducer must not reduce any more
     others = {name: value for name, value in vars(ddp).items() if name not in {"reducer", "logger"}}
     parameters, expect_sparse = ddp._build_params_for_reducer()
     names = ddp._build_debug_param_to_name_mapping(parameters)
@@ -68,4 +74,4 @@ def _build_again(ddp: Any) -> None:
     for hook, state in ddp._comm_hooks:
         ddp.logger._set_comm_hook_name(hook.__qualname__)
         dist._register_comm_hook(ddp.reducer, state, hook)  # type: ignore[attr-defined]  # DDP itself calls it there
-    vars(ddp).update(others)  # the lists of buffers were made anew, though equal
+    vars(ddp).update(others)  # the lists of buffers were replaced by equal ones

@@ -1,4 +1,4 @@
-"""FSDP2 (`fully_shard`): back to shards, also out of a forward or backward pass that an exception broke off."""
+"""FSDP2 (`fully_shard`): back to shards, also after an exception in a forward or backward pass."""
 
 import sys
 from collections.abc import Iterable
@@ -8,18 +8,48 @@ import torch
 from torch import nn
 
 from lrfinder.errors import ArgumentError, RestoreError
+from lrfinder.snapshot.error_collector import ErrorCollector
 
-__all__ = ["is_sharded", "reset", "reshard"]
+__all__ = ["FSDPPasses", "is_sharded", "reshard"]
+
+
+class FSDPPasses:
+    """The state of FSDP2 modules between two passes: they hold their shards, and no pass has begun.
+
+    An exception within a pass leaves full weights in use, gradients in them that the next pass would add to, and flags
+    with which the next pass fails. Nothing here communicates.
+
+    Args:
+        modules: Modules; only those to which `fully_shard` was applied are looked at.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._sharded = _sharded(modules)
+
+    def restore(self, errors: ErrorCollector) -> None:
+        """End the pass that has begun, drop its gradients, and free full weights.
+
+        Args:
+            errors: Collects what could not be reset.
+        """
+        errors.attempt("FSDP2", self._reset)
+
+    def _reset(self) -> None:
+        try:
+            for module in self._sharded:
+                _reset(module)
+        except AttributeError as error:
+            raise RestoreError(
+                f"FSDP2 of torch {torch.__version__} keeps the state of a pass where LRFinder does not know it "
+                f"({error}), so an interrupted pass cannot be undone. Build the model again."
+            ) from error
 
 
 def is_sharded(modules: Iterable[nn.Module]) -> bool:
-    """Tell whether `fully_shard` was applied to one of these modules.
+    """Return whether `fully_shard` was applied to one of these modules, so that passes gather weights from other ranks.
 
     Args:
         modules: All modules of a model.
-
-    Returns:
-        True if its passes gather weights from other ranks.
 
     Example:
         >>> is_sharded(nn.Linear(1, 1).modules())
@@ -29,50 +59,28 @@ def is_sharded(modules: Iterable[nn.Module]) -> bool:
 
 
 def reshard(modules: Iterable[nn.Module]) -> None:
-    """Free gathered weights and let the modules hold their shards, as an optimizer does; nothing is communicated.
+    """Free gathered weights, so that the modules hold the shards that the optimizer holds. Nothing is communicated.
 
-    After a forward pass without a backward the root still holds full weights: its `parameters()` are not the ones that
-    are trained.
+    After a forward pass without a backward pass the root module still holds full weights: its `parameters()` are not
+    the ones that are trained.
 
     Args:
-        modules: All modules of a model; those that are not sharded are passed over.
+        modules: All modules of a model; those that are not sharded are ignored.
 
     Raises:
-        ArgumentError: Gradients that were not reduced yet are waiting in a module.
+        ArgumentError: A module holds gradients that were not reduced yet.
     """
     for module in _sharded(modules):
         module.reshard()
         if any(_unreduced(parameter) for parameter in _parameters(module)):
             raise ArgumentError(
-                "LRFinder.find() needs a model without gradients under way, got an FSDP2 module with gradients that "
+                "LRFinder.find() needs a model without unreduced gradients, got an FSDP2 module with gradients that "
                 "were not reduced (set_requires_gradient_sync(False)); finish the accumulation first."
             )
 
 
-def reset(modules: Iterable[nn.Module]) -> None:
-    """Forget the pass that is under way, its gradients too, and reshard; nothing is communicated.
-
-    An exception in the middle of a pass leaves full weights in use, gradients in them that the next pass would add to,
-    and flags with which the next pass fails.
-
-    Args:
-        modules: All modules of a model; those that are not sharded are passed over.
-
-    Raises:
-        RestoreError: This version of torch keeps its state in another way.
-    """
-    try:
-        for module in _sharded(modules):
-            _reset(module)
-    except AttributeError as error:
-        raise RestoreError(
-            f"FSDP2 of torch {torch.__version__} keeps the state of a pass where LRFinder does not know it "
-            f"({error}), so a pass that was broken off cannot be undone. Build the model anew."
-        ) from error
-
-
 def _sharded(modules: Iterable[nn.Module]) -> list[Any]:
-    # Importing it takes most of a second; whoever shards has done so.
+    # Looked up and not imported, which would take most of a second: a model that is sharded has imported it.
     fsdp = sys.modules.get("torch.distributed.fsdp")
     kind = getattr(fsdp, "FSDPModule", None)
     return [] if kind is None else [module for module in modules if isinstance(module, kind)]
@@ -94,7 +102,7 @@ def _unreduced(parameter: Any) -> bool:
 
 
 def _reset(module: Any) -> None:
-    """Reset one module's private state as torch 2.13's `reset_iter_state` does, and its gradients, without waiting."""
+    """Reset one module's private state as `reset_iter_state` of torch 2.13 does, and drop its full gradients."""
     state = module._get_fsdp_state()
     if state._is_root is None:  # no pass has begun
         return
@@ -118,7 +126,7 @@ def _reset(module: Any) -> None:
 
 
 def _clear(owner: Any, names: Iterable[str]) -> None:
-    """Empty the containers and drop the objects that the owner has under these names."""
+    """Empty the containers among these attributes, and set the others to None."""
     for name in names:
         value = getattr(owner, name)
         if isinstance(value, (list, set, dict)):

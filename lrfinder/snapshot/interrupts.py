@@ -10,12 +10,9 @@ __all__ = ["interrupts_deferred"]
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hold interrupts (Ctrl-C) back for the length of a block; one that came is raised at its end.
+    """Delay interrupts (Ctrl-C) until the end of a block; one that arrived meanwhile is raised there.
 
-    Only the main thread receives interrupts, so that elsewhere this does nothing.
-
-    Yields:
-        Nothing.
+    Only the main thread receives interrupts: in other threads this does nothing.
 
     Example:
         >>> import signal
@@ -28,8 +25,8 @@ def interrupts_deferred() -> Iterator[None]:
         the work is done
         then interrupted
     """
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is None:  # None: a handler that Python could not put back
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is None:  # None: a handler in C, which Python could not put back
         yield
         return
     received: list[int] = []

@@ -1,104 +1,105 @@
-"""What is known of a loader: whether it can start again, whether it shuffles, and what reading it changes."""
+"""What reading a loader changes: its generators, its epoch, and the attributes of its samplers."""
 
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from lrfinder.snapshot.object_graph import LEAVES
+from lrfinder.snapshot.error_collector import ErrorCollector
+from lrfinder.snapshot.object_graph import SIMPLE_TYPES
+from lrfinder.snapshot.rng import is_generator, rewinder
 
 __all__ = [
     "LoaderState",
     "samplers",
 ]
 
-_MAX_DEPTH = 4  # a loader in a wrapper, its batch sampler, that one's sampler, and what a wrapper around it draws from
+_MAX_DEPTH = 4  # a wrapper's loader, its batch sampler, that one's sampler, and a sampler within that
 
 
 def samplers(loader: Any) -> list[Any]:
-    """Return the samplers of a loader.
+    """Return the batch sampler of a loader, then the sampler that it draws from; those that exist.
 
     Args:
         loader: What the user trains on.
-
-    Returns:
-        Its batch sampler, then what that one draws from; none for what has no samplers.
     """
     batch_sampler = getattr(loader, "batch_sampler", None)
-    # Beside a batch sampler of the user's, torch's loader has a sequential sampler that nobody reads.
+    # A DataLoader that was given a batch sampler also has a sequential sampler that is never used.
     inner = getattr(loader if batch_sampler is None else batch_sampler, "sampler", None)
     return [sampler for sampler in (batch_sampler, inner) if sampler is not None]
 
 
 class LoaderState:
-    """What reading a loader changes outside the global RNGs: generators, epochs, and attributes of its samplers.
+    """What reading a loader changes outside the global random number generators.
 
-    Of a class that is not torch's only generators and `epoch` are captured: the rest is the user's business.
+    Captured are random number generators, epochs, the attributes of torch's loaders and of samplers, and lists of
+    indices that a sampler may shuffle in place. Of a loader of another class only generators and `epoch` are captured.
 
     Args:
         loader: What the user trains on. Loaders that a wrapper holds in its attributes are found too.
 
     Example:
+        >>> import torch
         >>> loader = DataLoader(range(4), shuffle=True, generator=torch.Generator())
         >>> state = LoaderState(loader)
         >>> first = [int(x) for x in loader]
-        >>> state.restore()
+        >>> state.restore(ErrorCollector())
         >>> first == [int(x) for x in loader]
         True
     """
 
     def __init__(self, loader: Any) -> None:
-        """Capture the state of `loader` as it is now."""
-        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._values: list[Callable[[], object] | None] = []
+        self._restorers: list[tuple[str, Callable[[], object]]] = []
+        self._seen: list[dict[str, Any]] = []
         self._collect(loader, depth=0)
+
+    def restore(self, errors: ErrorCollector) -> None:
+        """Put the captured state back in place; may be called any number of times.
+
+        Args:
+            errors: Collects what could not be put back.
+        """
+        for name, put_back in self._restorers:
+            errors.attempt(name, put_back)
 
     def _collect(self, owner: Any, depth: int) -> None:
         attributes = getattr(owner, "__dict__", None)
-        if attributes is None or depth > _MAX_DEPTH or any(attributes is seen for seen, _ in self._attributes):
+        if attributes is None or depth > _MAX_DEPTH or any(attributes is seen for seen in self._seen):
             return
+        self._seen.append(attributes)
         own_samplers = samplers(owner)
         values = {**attributes, **{f"sampler {i}": sampler for i, sampler in enumerate(own_samplers)}}
-        held = [value for value in values.values() if type(value) not in LEAVES]
+        held = {name: value for name, value in values.items() if type(value) not in SIMPLE_TYPES}
+        owner_name = type(owner).__name__
         if depth or isinstance(owner, DataLoader):
-            self._attributes.append((attributes, dict(attributes)))
-            data = {id(values[name]) for name in ("dataset", "data_source") if name in values}
-            self._values += [_refill(value) for value in held if id(value) not in data]
+            self._restorers.append((owner_name, partial(_restore_attributes, attributes, dict(attributes))))
+            self._collect_indices(owner_name, held)
         elif "epoch" in attributes:
-            self._values.append(partial(setattr, owner, "epoch", attributes["epoch"]))
-        for value in held:
-            self._values.append(_rewind(value))
-            if isinstance(value, (DataLoader, Sampler)) or any(value is sampler for sampler in own_samplers):
+            self._restorers.append((f"{owner_name}.epoch", partial(setattr, owner, "epoch", attributes["epoch"])))
+        for name, value in held.items():
+            if is_generator(value):
+                self._restorers.append((f"{owner_name}.{name}", rewinder(value)))
+            elif isinstance(value, (DataLoader, Sampler)) or any(value is sampler for sampler in own_samplers):
                 self._collect(value, depth + 1)
 
-    def restore(self) -> None:
-        """Put the captured state back, in place."""
-        for attributes, saved in self._attributes:
-            attributes.clear()
-            attributes.update(saved)
-        for put_back in self._values:
-            if put_back is not None:
-                put_back()
+    def _collect_indices(self, owner_name: str, held: dict[str, Any]) -> None:
+        data = {id(held[name]) for name in ("dataset", "data_source") if name in held}
+        for name, value in held.items():
+            refill = None if id(value) in data else _refiller(value)
+            if refill is not None:
+                self._restorers.append((f"{owner_name}.{name}", refill))
 
 
-def _rewind(value: Any) -> Callable[[], object] | None:
-    """Return what puts a random generator back to where it is now."""
-    if isinstance(value, torch.Generator):
-        return partial(value.set_state, value.get_state())
-    if isinstance(value, random.Random):
-        return partial(value.setstate, value.getstate())
-    if isinstance(value, np.random.Generator):
-        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
-    return None
+def _restore_attributes(attributes: dict[str, Any], saved: dict[str, Any]) -> None:
+    attributes.clear()
+    attributes.update(saved)
 
 
-def _refill(value: Any) -> Callable[[], object] | None:
-    """Return what gives a list or an array of indices, which a sampler may shuffle in place, its present contents."""
+def _refiller(value: Any) -> Callable[[], object] | None:
+    """Return a function that gives a list or an array of indices its present contents, or None for other values."""
     if isinstance(value, list):
         return partial(value.__setitem__, slice(None), list(value))
     if isinstance(value, np.ndarray) and value.flags.writeable:

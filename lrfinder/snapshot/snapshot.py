@@ -1,299 +1,227 @@
-"""A training setup at one moment, and the way back to it, bit for bit and in place."""
+"""A training setup at one moment, and the way back to it: bit for bit and in place."""
 
-import copy
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from enum import Flag, auto
+from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import ArgumentError, RestoreError
 from lrfinder.snapshot.checksums import Checksums
-from lrfinder.snapshot.ddp import Reducers
+from lrfinder.snapshot.ddp import DDPReducers
 from lrfinder.snapshot.error_collector import ErrorCollector
-from lrfinder.snapshot.fsdp import reset, reshard
+from lrfinder.snapshot.fsdp import FSDPPasses, reshard
+from lrfinder.snapshot.gradients import Gradients, NoGradients
 from lrfinder.snapshot.interrupts import interrupts_deferred
+from lrfinder.snapshot.loader_state import LoaderState
 from lrfinder.snapshot.object_graph import ObjectGraph
-from lrfinder.snapshot.rng import GENERATORS, RandomStreams
-from lrfinder.snapshot.storage import Copies, regions
-from lrfinder.snapshot.tensor_state import TensorState
+from lrfinder.snapshot.part import Part
+from lrfinder.snapshot.rng import RandomStreams, is_generator
+from lrfinder.snapshot.state_dicts import StateDicts
+from lrfinder.snapshot.storage import StorageCopies, memory_regions
+from lrfinder.snapshot.tensor_state import TensorState, TensorStates
 
-__all__ = ["Capture", "Snapshot", "preserved"]
+__all__ = ["Snapshot"]
 
 
-class Capture(Protocol):
-    """State that something else captured, such as a loader's."""
+class _When(Flag):
+    """On which calls a part is restored."""
 
-    def restore(self) -> None:
-        """Put the state back; called once for every rewind and for the restore."""
+    REWIND = auto()  # rewind(streams=False)
+    REWIND_DATA = auto()  # rewind()
+    RESTORE = auto()  # restore()
+    REWINDS = REWIND | REWIND_DATA
+    ALWAYS = REWIND | REWIND_DATA | RESTORE
+    WITH_DATA = REWIND_DATA | RESTORE
 
 
 class Snapshot:
-    """Everything that training changes, as it was when the snapshot was taken; see `Snapshot.take`."""
+    """Everything that training changes, captured when this is made, and put back by `restore` or at the end of `with`.
 
-    _contents: ObjectGraph
-    _reducers: Reducers
-    _states: list[TensorState]
-    _copies: list[Copies]
-    _checksums: Checksums
-    _foreign: list["_StateDict"]
-    _streams: RandomStreams
-    _first: tuple[Capture, ...]
-    _last: tuple[Capture, ...]
-    _done = True  # until something is captured there is nothing to restore
+    Captured are the modules' tensors, attributes, flags and hooks; the optimizers' and the scaler's state and
+    attributes; the random number generators; the state of loaders; and the extra state. No tensor and no container
+    changes identity, neither when it is captured nor when it is put back.
 
-    @classmethod
-    def take(
-        cls,
-        modules: Iterable[nn.Module] = (),
+    All gradients are set aside: every `.grad` is None afterwards, until `restore` puts the same tensors back. (They are
+    also put back if the snapshot is dropped before anything was trained, as when Ctrl-C arrives just before `with`.)
+
+    Args:
+        modules: The model, and a criterion that is a module; of other objects the attributes are captured.
+        optimizers: All optimizers that step.
+        grad_scaler: A `torch.amp.GradScaler`, or None.
+        extra_state: More that training changes: modules, optimizers and scalers are captured whole, generators by their
+            state, anything else by its `state_dict`.
+        loaders: Loaders that will be read.
+        parts: State that was captured elsewhere, put back last.
+        skip: What attributes lead to and is kept by reference only, such as data sets.
+        devices: Accelerators in use besides those of the tensors found; their random number generators are captured.
+        snapshot_device: Where copies are kept; None keeps each on the device of its tensor. "cpu" is the host's memory,
+            pinned if possible.
+        snapshot_frozen: Whether frozen parameters (without `requires_grad` and in no optimizer) are copied, to the
+            host's memory. If not, checksums detect whether they were written to.
+
+    Raises:
+        ArgumentError: A piece of extra state has no `state_dict`, or a lazy module is not initialised.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> before = model.weight.tolist()
+        >>> with Snapshot([model]) as snapshot:
+        ...     _ = torch.nn.init.zeros_(model.weight)
+        ...     snapshot.rewind()
+        ...     _ = torch.nn.init.ones_(model.weight)
+        >>> model.weight.tolist() == before
+        True
+    """
+
+    _used = True  # until gradients are set aside
+
+    def __init__(
+        self,
+        modules: Iterable[Any] = (),
         optimizers: Iterable[Any] = (),
         *,
         grad_scaler: Any = None,
         extra_state: Iterable[Any] = (),
-        leave: Iterable[Any] = (),
-        first: Iterable[Capture] = (),
-        last: Iterable[Capture] = (),
-        devices: Iterable[torch.device | str] = (),
-        snapshot_device: torch.device | str | None = None,
-        snapshot_frozen: bool = True,
-    ) -> "Snapshot":
-        """Take a snapshot, and set all gradients aside: every ``.grad`` is None afterwards.
-
-        Kept are the modules' tensors, attributes, flags and hooks; the optimizers' and the scaler's state and
-        attributes; the random streams; and the extra state. No tensor and no container changes identity, neither now
-        nor when it is restored.
-
-        Args:
-            modules: The model, and a criterion that is a module.
-            optimizers: All optimizers that step.
-            grad_scaler: A ``torch.amp.GradScaler``, or None.
-            extra_state: More that training changes: modules, optimizers and scalers are kept whole, generators by
-                their state, anything else by its ``state_dict``.
-            leave: What attributes lead to and is not entered, such as data sets.
-            first: Captures made before this call, restored before the random streams.
-            last: Captures made before this call, restored after everything else.
-            devices: Accelerators in use beside those of the tensors found; their random streams are kept.
-            snapshot_device: Where copies live; None keeps each beside its tensor. "cpu" is the host's memory, pinned
-                where it can be.
-            snapshot_frozen: Whether frozen parameters (without ``requires_grad`` and in no optimizer) are copied, to
-                the host's memory. If not, checksums prove that nobody wrote to them.
-
-        Returns:
-            The snapshot.
-
-        Raises:
-            ArgumentError: A piece of extra state has no ``state_dict``, or a lazy module is uninitialised.
-
-        Example:
-            >>> model = torch.nn.Linear(2, 1)
-            >>> snapshot = Snapshot.take([model])
-            >>> before = model.weight.tolist()
-            >>> _ = torch.nn.init.zeros_(model.weight)
-            >>> snapshot.restore()
-            >>> model.weight.tolist() == before
-            True
-        """  # noqa: DOC502 - raised by the parts
-        self = cls()
-        self._capture(
-            modules,
-            optimizers,
-            grad_scaler=grad_scaler,
-            extra_state=extra_state,
-            leave=leave,
-            first=first,
-            last=last,
-            devices=devices,
-            snapshot_device=snapshot_device,
-            snapshot_frozen=snapshot_frozen,
-        )
-        return self
-
-    def rewind(self, *, streams: bool = True) -> None:
-        """Put everything back as it was, but leave the gradients aside: ready for another sweep.
-
-        Args:
-            streams: Whether random streams and captures of loaders go back as well.
-
-        Raises:
-            RestoreError: Something could not be put back; everything else was.
-        """
-        if self._done:
-            raise RestoreError("`Snapshot.rewind` was called after `restore`, which ends a snapshot. Take a new one.")
-        self._put_back(streams=streams, gradients=False)
-
-    def restore(self) -> None:
-        """Put everything back as it was, gradients included, and give the copies up.
-
-        Another call does nothing. An interrupt (Ctrl-C) that arrives meanwhile is raised when all is done.
-
-        Raises:
-            RestoreError: Something could not be put back; everything else was.
-        """  # noqa: DOC502 - raised by _put_back
-        if not self._done:
-            self._put_back(streams=True, gradients=True)
-
-    def verify(self) -> None:
-        """Check that nobody wrote to the frozen parameters that were not copied.
-
-        Raises:
-            RestoreError: A frozen parameter changed; it is named.
-        """
-        with torch.no_grad():
-            changed = self._checksums.changed()
-        if changed:
-            raise RestoreError(_changed_message(changed))
-
-    def _capture(
-        self,
-        modules: Iterable[nn.Module],
-        optimizers: Iterable[Any],
-        *,
-        grad_scaler: Any = None,
-        extra_state: Iterable[Any] = (),
-        leave: Iterable[Any] = (),
-        first: Iterable[Capture] = (),
-        last: Iterable[Capture] = (),
+        loaders: Iterable[Any] = (),
+        parts: Iterable[Part] = (),
+        skip: Iterable[Any] = (),
         devices: Iterable[torch.device | str] = (),
         snapshot_device: torch.device | str | None = None,
         snapshot_frozen: bool = True,
     ) -> None:
-        self._first, self._last = tuple(first), tuple(last)
-        self._contents = ObjectGraph(leave)
-        device = None if snapshot_device is None else _device(snapshot_device)
-        self._states = []
+        self._parts: list[tuple[_When, Part]] = []
+        self._checksums = Checksums([])
+        self._gradients = Gradients([])
+        self._restored = False
+        roots = [*modules, *optimizers, *([] if grad_scaler is None else [grad_scaler])]
+        extras = [_checked_extra(extra) for extra in extra_state]
+        device = None if snapshot_device is None else _checked_device(snapshot_device)
         try:
             with interrupts_deferred(), torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
-                self._collect(list(modules), list(optimizers), grad_scaler, list(extra_state))
-                self._copy_bits(device, copy_frozen=snapshot_frozen)
-                found = {state.tensor.device for state in self._states}
-                self._streams = RandomStreams(self._contents.generators, {*map(torch.device, devices), *found})
-                self._done = False
-                for state in self._states:
-                    state.set_grad_aside()
+                roots += filter(_is_captured_whole, extras)
+                reshard(module for root in roots if isinstance(root, nn.Module) for module in root.modules())
+                graph = ObjectGraph(roots, skip)
+                state_dicts = StateDicts(extra for extra in extras if not _is_captured_whole(extra))
+                copies = self._copy_tensors(graph, device, copy_frozen=snapshot_frozen)
+                streams = RandomStreams(graph.generators, [*devices, *{tensor.device for _, tensor in graph.tensors}])
+                self._parts = self._ordered(graph, state_dicts, copies, streams, [*map(LoaderState, loaders), *parts])
+                self._used = False
+                self._gradients.set_aside()
         except BaseException:
-            for state in self._states:
-                if state.grad is not None:
-                    state.put_grad_back()
-            self._done = True
+            self._gradients.restore_if_untouched()
             raise
 
-    def _collect(self, modules: list[Any], optimizers: list[Any], grad_scaler: Any, extras: list[Any]) -> None:
-        for extra in extras:
-            _check_extra(extra)
-        roots = [root for root in [*modules, *extras] if isinstance(root, nn.Module)]
-        reshard(module for root in roots for module in root.modules())
-        for root in [*modules, *optimizers, *([] if grad_scaler is None else [grad_scaler])]:
-            self._contents.add(type(root).__name__, root)
-        self._foreign = []
-        for extra in extras:
-            if _is_kept_whole(extra) or isinstance(extra, GENERATORS):
-                self._contents.add(type(extra).__name__, extra)
-            else:
-                self._foreign.append(_StateDict(extra))
-        self._states = [TensorState(name, tensor) for name, tensor in self._contents.tensors]
-        self._reducers = Reducers(self._contents.modules)
+    def __enter__(self) -> "Snapshot":
+        """Return the snapshot."""
+        return self
 
-    def _copy_bits(self, device: torch.device | None, *, copy_frozen: bool) -> None:
-        stepped = {id(tensor) for optimizer in self._contents.optimizers for tensor in _stepped(optimizer)}
-        views = any(getattr(module, "gradient_as_bucket_view", False) for module in self._contents.modules)
-        parts: list[tuple[str, Tensor, bool]] = []
-        for state in self._states:
-            tensor = state.tensor
-            frozen = isinstance(tensor, nn.Parameter) and not tensor.requires_grad and id(tensor) not in stepped
-            parts += [(state.name, part, frozen) for part in state.parts]
-            if tensor.is_leaf and tensor.grad is not None and (views or _is_part(tensor.grad)):
-                kept = TensorState(f"{state.name}.grad", tensor.grad)
-                parts += [(kept.name, part, False) for part in kept.parts]
-        found = regions(parts)
-        frozen_regions = [region for region in found if region.frozen]
-        self._copies = [Copies([region for region in found if not region.frozen], device)]
-        if copy_frozen:
-            self._copies.append(Copies(frozen_regions, torch.device("cpu")))
-        self._checksums = Checksums([] if copy_frozen else frozen_regions)
-
-    def _put_back(self, *, streams: bool, gradients: bool) -> None:
-        failures = ErrorCollector()
-        with interrupts_deferred():
-            with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
-                self._put_state_back(failures, streams=streams, gradients=gradients)
-                changed = self._checksums.changed() if gradients else []
-            if failures or changed:
-                raise _restore_error(failures, changed) from (failures[0][1] if failures else None)
-            if gradients:
-                self._done = True
-                self._contents, self._states, self._copies, self._checksums = ObjectGraph(), [], [], Checksums([])
-
-    def _put_state_back(self, failures: ErrorCollector, *, streams: bool, gradients: bool) -> None:
-        # First of all: a pass of FSDP2 that was broken off goes on with full weights, whatever is written to shards.
-        failures.attempt("FSDP2", lambda: reset(self._contents.modules))
-        for foreign in self._foreign:
-            failures.attempt(foreign.name, foreign.restore)
-        self._contents.restore(failures)
-        for state in self._states:
-            failures.attempt(state.name, state.restore)
-        for copies in self._copies:
-            copies.restore(failures)
-        for state in self._states:
-            failures.attempt(f"{state.name}.grad", state.put_grad_back if gradients else state.clear_grad)
-        if gradients:
-            failures.attempt("DistributedDataParallel", self._reducers.restore)
-        if streams:
-            for capture in self._first:
-                failures.attempt(type(capture).__name__, capture.restore)
-            self._streams.restore(failures)
-            for capture in self._last:
-                failures.attempt(type(capture).__name__, capture.restore)
-
-
-@contextmanager
-def preserved(
-    modules: Iterable[nn.Module] = (), optimizers: Iterable[Any] = (), **options: Any
-) -> Generator[Snapshot, None, None]:
-    """Take a snapshot and restore it on every way out; an exception of the user passes through unchanged.
-
-    Args:
-        modules: As for `Snapshot.take`.
-        optimizers: As for `Snapshot.take`.
-        **options: As for `Snapshot.take`.
-
-    Yields:
-        The snapshot.
-
-    Example:
-        >>> model = torch.nn.Linear(2, 1)
-        >>> before = model.bias.tolist()
-        >>> with preserved([model]):
-        ...     _ = torch.nn.init.ones_(model.bias)
-        >>> model.bias.tolist() == before
-        True
-    """  # noqa: DOC501 - an interrupt is only passed on
-    snapshot = Snapshot()
-    try:
-        # Not `take`: an interrupt after it returned and before `try` would find the gradients set aside for good.
-        snapshot._capture(modules, optimizers, **options)
-        yield snapshot
-    finally:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Put everything back; exceptions and interrupts pass through unchanged."""  # noqa: DOC501
         try:
-            snapshot.restore()
-        except KeyboardInterrupt:  # arrived before interrupts were deferred
-            snapshot.restore()
+            self.restore()
+        except KeyboardInterrupt:  # it arrived before `restore` could delay it
+            self.restore()
             raise
 
+    def __del__(self) -> None:
+        """Put the gradients back that were set aside, if nothing was trained."""
+        if not self._used:
+            self._gradients.restore_if_untouched()
 
-class _StateDict:
-    """The state of an object that has a ``state_dict``."""
+    def rewind(self, *, streams: bool = True) -> None:
+        """Put everything back as it was except the gradients, which stay set aside: ready for another training.
 
-    def __init__(self, owner: Any) -> None:
-        self.name = type(owner).__name__
-        self._owner = owner
-        self._saved = copy.deepcopy(owner.state_dict())
+        Args:
+            streams: Whether random number generators and the state of loaders are put back, too.
+
+        Raises:
+            RestoreError: Something could not be put back; everything else was.
+        """
+        if self._restored:
+            raise RestoreError("`Snapshot.rewind` was called after `restore`, which ends a snapshot. Take a new one.")
+        self._put_back(_When.REWIND_DATA if streams else _When.REWIND)
 
     def restore(self) -> None:
-        self._owner.load_state_dict(copy.deepcopy(self._saved))  # the owner may keep what it is given
+        """Put everything back as it was, including the gradients, and free the copies.
+
+        Another call does nothing. An interrupt (Ctrl-C) that arrives meanwhile is raised when everything is done.
+
+        Raises:
+            RestoreError: Something could not be put back; everything else was.
+        """  # noqa: DOC502 - raised by _put_back
+        if not self._restored:
+            self._put_back(_When.RESTORE)
+
+    def verify(self) -> None:
+        """Check that the frozen parameters that were not copied have not been written to.
+
+        Raises:
+            RestoreError: A frozen parameter has changed; the message names it.
+        """
+        with torch.no_grad():
+            message = _changed_message(self._checksums)
+        if message:
+            raise RestoreError(message)
+
+    def _copy_tensors(self, graph: ObjectGraph, device: torch.device | None, *, copy_frozen: bool) -> list[Part]:
+        """Return what puts tensors back: the objects first, then their bits."""
+        tensors = TensorStates(graph.tensors)
+        self._gradients = Gradients(graph.tensors)
+        regions = memory_regions(_tensors_to_copy(tensors, graph))
+        frozen = [region for region in regions if region.frozen]
+        copies = [StorageCopies([region for region in regions if not region.frozen], device)]
+        if copy_frozen:
+            copies.append(StorageCopies(frozen, torch.device("cpu")))
+        else:
+            self._checksums = Checksums(frozen)
+        return [tensors, *copies]
+
+    def _ordered(
+        self, graph: ObjectGraph, others: Part, tensors: list[Part], streams: Part, data: list[Part]
+    ) -> list[tuple[_When, Part]]:
+        """Return all parts in the order in which they are put back.
+
+        For one more kind of state, write a class with `restore`, and add it here.
+        """
+        return [
+            # First, because modules in the middle of a pass use full weights, whatever is written to their shards.
+            (_When.ALWAYS, FSDPPasses(graph.modules)),
+            # Before the graph: load_state_dict may replace objects, which the graph then puts back.
+            (_When.ALWAYS, others),
+            # Which tensors the objects hold, then which memory the tensors point to, then the bits in it.
+            (_When.ALWAYS, graph),
+            *((_When.ALWAYS, part) for part in tensors),
+            # After the tensors: a gradient must fit the shape, dtype and device of its tensor.
+            (_When.REWINDS, NoGradients(self._gradients)),
+            (_When.RESTORE, self._gradients),
+            # After the modules and their flags, from which DDP builds its buckets.
+            (_When.RESTORE, DDPReducers(graph.modules)),
+            # After everything that might draw random numbers.
+            (_When.WITH_DATA, streams),
+            *((_When.WITH_DATA, part) for part in data),
+        ]
+
+    def _put_back(self, now: _When) -> None:
+        self._used = True
+        errors = ErrorCollector()
+        with interrupts_deferred():
+            with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+                for when, part in self._parts:
+                    if now in when:
+                        part.restore(errors)
+                changed = _changed_message(self._checksums) if now is _When.RESTORE else ""
+            errors.raise_if_any(changed)
+            if now is _When.RESTORE:
+                self._restored = True
+                self._parts, self._checksums, self._gradients = [], Checksums([]), Gradients([])
 
 
-def _device(name: torch.device | str) -> torch.device:
+def _checked_device(name: torch.device | str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -303,39 +231,52 @@ def _device(name: torch.device | str) -> torch.device:
     return device
 
 
-def _is_kept_whole(extra: Any) -> bool:
-    return isinstance(extra, (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler))
+def _is_captured_whole(extra: Any) -> bool:
+    return isinstance(extra, (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler)) or is_generator(extra)
 
 
-def _check_extra(extra: Any) -> None:
+def _checked_extra(extra: Any) -> Any:
     has_state = callable(getattr(extra, "state_dict", None)) and callable(getattr(extra, "load_state_dict", None))
-    if not (_is_kept_whole(extra) or isinstance(extra, GENERATORS) or has_state):
+    if not (_is_captured_whole(extra) or has_state):
         raise ArgumentError(
             "`extra_state` takes modules, optimizers, generators, and objects with `state_dict` and "
             f"`load_state_dict`, got {extra=!r}. Give the object these two methods, or leave it out."
         )
+    return extra
+
+
+def _tensors_to_copy(states: Sequence[TensorState], graph: ObjectGraph) -> list[tuple[str, Tensor, bool]]:
+    """Return the plain tensors behind all tensors and behind those gradients that others may write to."""
+    stepped = {id(tensor) for optimizer in graph.optimizers for tensor in _stepped(optimizer)}
+    has_views = any(getattr(module, "gradient_as_bucket_view", False) for module in graph.modules)
+    parts: list[tuple[str, Tensor, bool]] = []
+    for state in states:
+        tensor = state.tensor
+        frozen = isinstance(tensor, nn.Parameter) and not tensor.requires_grad and id(tensor) not in stepped
+        parts += [(state.name, part, frozen) for part in state.parts]
+        if tensor.is_leaf and tensor.grad is not None and (has_views or _is_part(tensor.grad)):
+            grad = TensorState(f"{state.name}.grad", tensor.grad)
+            parts += [(grad.name, part, False) for part in grad.parts]
+    return parts
 
 
 def _stepped(optimizer: Any) -> list[Tensor]:
-    """Return the parameters that an optimizer holds, read without its properties (a wrapper's may do more)."""
+    """Return the parameters of an optimizer, read without its properties (those of a wrapper may do more)."""
     return [tensor for group in vars(optimizer).get("param_groups", ()) for tensor in group.get("params", ())]
 
 
 def _is_part(tensor: Tensor) -> bool:
-    """Return whether a gradient is a piece of a larger buffer that others may write to."""
+    """Return whether a gradient is a piece of a larger buffer."""
     if tensor.layout != torch.strided or hasattr(tensor, "__tensor_flatten__"):
         return False
     return tensor._is_view() or tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
 
 
-def _changed_message(names: list[str]) -> str:
+def _changed_message(checksums: Checksums) -> str:
+    names = checksums.changed()
+    if not names:
+        return ""
     return (
         f"Frozen parameters were written to during the range test: {', '.join(names)}. With `snapshot_frozen=False` "
         "they were not copied and cannot be put back. Use `snapshot_frozen=True`."
     )
-
-
-def _restore_error(failures: ErrorCollector, changed: list[str]) -> RestoreError:
-    parts = [f"{name} ({type(error).__name__}: {error})" for name, error in failures]
-    message = f"Could not put back: {'; '.join(parts)}. Everything else is as it was." if parts else ""
-    return RestoreError(" ".join(filter(None, [message, _changed_message(changed) if changed else ""])))

@@ -1,4 +1,4 @@
-"""The bytes behind tensors: each byte copied once, many tensors in few operations."""
+"""Copies of the memory behind tensors: each byte once, many tensors in few operations."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,23 +10,23 @@ from torch import Tensor
 
 from lrfinder.snapshot.error_collector import ErrorCollector
 
-__all__ = ["Copies", "Region", "regions"]
+__all__ = ["Region", "StorageCopies", "memory_regions"]
 
 _WORDS = (torch.int64, torch.int32, torch.int16, torch.uint8)
-_SMALL = 1 << 20  # bytes; regions below share one allocation
+_SMALL = 1 << 20  # bytes; smaller regions share one allocation
 _ALIGN = 16  # bytes, the width of a vectorised load
 
 
 class Region(NamedTuple):
-    """A stretch of memory to copy: integers that share the memory of one tensor or of several that overlap."""
+    """A range of memory to copy, seen as a tensor of integers. Tensors that overlap share one region."""
 
     name: str
     words: Tensor
     frozen: bool
-    nbytes: int  # of the storage; 0 if there is none of the usual kind
+    nbytes: int  # of the whole storage; 0 if the tensor has no ordinary storage
 
-    def revive(self) -> None:
-        """Allocate the storage again if it was shrunk."""
+    def reallocate(self) -> None:
+        """Give the storage its old size back if it was shrunk."""
         if not self.nbytes:
             return
         storage = self.words.untyped_storage()
@@ -34,28 +34,30 @@ class Region(NamedTuple):
             storage.resize_(self.nbytes)
 
 
-class _Stretch(NamedTuple):
+class _Span(NamedTuple):
+    """A range of bytes within a storage."""
+
     start: int
     end: int
     name: str
     frozen: bool
 
 
-def regions(tensors: Iterable[tuple[str, Tensor, bool]]) -> list[Region]:
+def memory_regions(tensors: Iterable[tuple[str, Tensor, bool]]) -> list[Region]:
     """Return the memory behind tensors, each byte once.
 
-    A tensor without gaps is seen as a row of integers, so that neither its dtype nor its strides matter and every bit
-    counts. Tensors that overlap in one storage share a region; it is frozen if all of them are. A tensor with gaps
-    (a column of a larger one) or without memory of the usual kind is a region by itself.
+    A tensor without gaps is seen as a row of integers: its dtype and strides do not matter, and every bit counts.
+    Tensors that overlap in one storage share a region, which is frozen if all of them are. A tensor with gaps (such as
+    a column of a larger one) or without ordinary storage is a region by itself.
 
     Args:
-        tensors: Name, tensor (plain: no wrapper, not sparse), and whether nobody is expected to write to it.
+        tensors: Name, tensor (plain: no wrapper, not sparse), and whether the tensor is frozen.
 
     Returns:
         The regions; tensors without elements or on the meta device have none.
     """
     found: list[Region] = []
-    by_storage: dict[tuple[torch.device, int], tuple[torch.UntypedStorage, list[_Stretch]]] = {}
+    by_storage: dict[tuple[torch.device, int], tuple[torch.UntypedStorage, list[_Span]]] = {}
     for name, tensor, frozen in tensors:
         if tensor.numel() == 0 or tensor.device.type == "meta":
             continue
@@ -63,24 +65,24 @@ def regions(tensors: Iterable[tuple[str, Tensor, bool]]) -> list[Region]:
             found.append(Region(name, tensor, frozen=False, nbytes=0))
             continue
         storage = tensor.untyped_storage()
-        span = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
         if storage.nbytes() == 0:
             continue
-        if span > tensor.numel() and not _meets_itself(tensor):
-            found.append(Region(name, _twin(tensor), frozen, storage.nbytes()))
+        extent = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        if extent > tensor.numel() and not _overlaps_itself(tensor):
+            found.append(Region(name, _writable_alias(tensor), frozen, storage.nbytes()))
             continue
         start = int(tensor.storage_offset()) * tensor.element_size()
-        stretch = _Stretch(start, start + span * tensor.element_size(), name, frozen)
-        by_storage.setdefault((tensor.device, storage.data_ptr()), (storage, []))[1].append(stretch)
-    for (device, _), (storage, stretches) in by_storage.items():
-        for stretch in _merged(stretches):
-            words = _words(storage, stretch.start, stretch.end, device)
-            found.append(Region(stretch.name, words, stretch.frozen, storage.nbytes()))
+        span = _Span(start, start + extent * tensor.element_size(), name, frozen)
+        by_storage.setdefault((tensor.device, storage.data_ptr()), (storage, []))[1].append(span)
+    for (device, _), (storage, spans) in by_storage.items():
+        for span in _merged(spans):
+            words = _words(storage, span.start, span.end, device)
+            found.append(Region(span.name, words, span.frozen, storage.nbytes()))
     return found
 
 
-def _meets_itself(tensor: Tensor) -> bool:
-    """Return whether several elements may lie in one place, so that the tensor cannot be written to as it is."""
+def _overlaps_itself(tensor: Tensor) -> bool:
+    """Return whether several elements may share one place in memory, so that the tensor itself cannot be written to."""
     reach = 0
     for stride, n in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if n > 1:
@@ -90,29 +92,28 @@ def _meets_itself(tensor: Tensor) -> bool:
     return False
 
 
-def _twin(tensor: Tensor) -> Tensor:
-    """Return a tensor of its own on the same memory: it may be written to where the tensor, for inference, may not."""
-    twin = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    return twin.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
+def _writable_alias(tensor: Tensor) -> Tensor:
+    """Return a new tensor on the same memory: it can be written to where an inference tensor cannot."""
+    alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
-def _merged(stretches: list[_Stretch]) -> list[_Stretch]:
-    """Return the union of stretches of one storage: those that overlap become one."""
-    if len(stretches) == 1:
-        return stretches
-    merged: list[_Stretch] = []
-    for stretch in sorted(stretches, key=lambda stretch: (stretch.start, -stretch.end)):
+def _merged(spans: list[_Span]) -> list[_Span]:
+    """Return the union of spans of one storage: those that overlap become one."""
+    if len(spans) == 1:
+        return spans
+    merged: list[_Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         last = merged[-1] if merged else None
-        if last is None or stretch.start >= last.end:
-            merged.append(stretch)
+        if last is None or span.start >= last.end:
+            merged.append(span)
         else:
-            end, frozen = max(last.end, stretch.end), last.frozen and stretch.frozen
-            merged[-1] = _Stretch(last.start, end, last.name, frozen)
+            merged[-1] = _Span(last.start, max(last.end, span.end), last.name, last.frozen and span.frozen)
     return merged
 
 
 def _words(storage: torch.UntypedStorage, start: int, end: int, device: torch.device) -> Tensor:
-    """Return a stretch of a storage as the widest integers that fit."""
+    """Return a range of bytes of a storage as the widest integers that fit."""
     places = (storage.data_ptr() + start, start, end)
     dtype = next(dtype for dtype in _WORDS if all(place % dtype.itemsize == 0 for place in places))
     row = torch.empty(0, dtype=dtype, device=device)
@@ -120,53 +121,47 @@ def _words(storage: torch.UntypedStorage, start: int, end: int, device: torch.de
     return row.set_(storage, start // dtype.itemsize, ((end - start) // dtype.itemsize,), (1,))
 
 
-class Copies:
-    """Copies of regions, written back on demand.
+class StorageCopies:
+    """Copies of memory regions.
 
-    Small regions share one allocation, and regions of a kind are copied by one call of ``torch._foreach_copy_``, which
-    takes a few kernel launches for a thousand tensors. (torch offers the batched copy under no public name.)
+    Small regions share one allocation, and regions with the same dtype and device are copied by one call of
+    `torch._foreach_copy_`: a few kernel launches for a thousand tensors. (torch has no public batched copy.)
 
     Args:
-        found: The regions to copy.
-        device: Where the copies live; None keeps each beside its original.
+        regions: The regions to copy.
+        device: Where the copies are kept; None keeps each on the device of its original.
     """
 
-    def __init__(self, found: list[Region], device: torch.device | None = None) -> None:
-        """Allocate the copies and fill them."""
-        self._regions = found
-        self._saved = _allocate([region.words for region in found], device)
-        _copy(self._saved, [region.words for region in found])
+    def __init__(self, regions: list[Region], device: torch.device | None = None) -> None:
+        self._regions = regions
+        self._saved = _allocate([region.words for region in regions], device)
+        _copy(self._saved, [region.words for region in regions])
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the copies take."""
-        return sum(saved.numel() * saved.element_size() for saved in self._saved)
-
-    def restore(self, failures: ErrorCollector) -> None:
+    def restore(self, errors: ErrorCollector) -> None:
         """Write the copies back; may be called any number of times.
 
         Args:
-            failures: Takes note of what could not be written.
+            errors: Collects what could not be written.
         """
         for region in self._regions:
-            failures.attempt(region.name, region.revive)
+            errors.attempt(region.name, region.reallocate)
         pairs = list(zip(self._regions, self._saved, strict=True))
         pairs = [(region, saved) for region, saved in pairs if not (region.frozen and _is_equal(region.words, saved))]
         try:
             _copy([region.words for region, _ in pairs], [saved for _, saved in pairs])
-        except Exception:  # noqa: BLE001 - one by one, to write all that can be written and to name what cannot
+        except Exception:  # noqa: BLE001 - one by one, what can be written is, and the rest is named
             for region, saved in pairs:
-                failures.attempt(region.name, partial(region.words.copy_, saved))
+                errors.attempt(region.name, partial(region.words.copy_, saved))
 
 
 def _is_equal(words: Tensor, saved: Tensor) -> bool:
-    """Return whether the host can see that bits are equal: then memory mapped from a file is not touched."""
+    """Return whether bits on the host are equal: memory that is mapped read-only from a file must not be written to."""
     comparable = words.device.type == "cpu" and words.layout == torch.strided
     return comparable and not (words.is_floating_point() or words.is_complex()) and torch.equal(words, saved)
 
 
 def _allocate(sources: list[Tensor], device: torch.device | None) -> list[Tensor]:
-    """Return memory for a copy of each source; small ones with the same home are slices of one allocation."""
+    """Return memory for a copy of each source; small ones on the same device are slices of one allocation."""
     saved: dict[int, Tensor] = {}
     small: dict[tuple[torch.device, bool], list[int]] = {}
     for index, source in enumerate(sources):
@@ -186,17 +181,17 @@ def _allocate(sources: list[Tensor], device: torch.device | None) -> list[Tensor
 
 
 def _slices(sources: dict[int, Tensor], target: torch.device, *, pinned: bool) -> dict[int, Tensor]:
-    places, end = {}, 0
+    offsets, end = {}, 0
     for index, source in sources.items():
-        places[index] = (end, source.numel() * source.element_size())
-        end += -(-places[index][1] // _ALIGN) * _ALIGN
-    arena = _empty(end, target, pinned=pinned)
-    return {index: arena[start : start + size].view(sources[index].dtype) for index, (start, size) in places.items()}
+        offsets[index] = (end, source.numel() * source.element_size())
+        end += -(-offsets[index][1] // _ALIGN) * _ALIGN
+    memory = _empty(end, target, pinned=pinned)
+    return {index: memory[start : start + size].view(sources[index].dtype) for index, (start, size) in offsets.items()}
 
 
 def _empty(nbytes: int, device: torch.device, *, pinned: bool) -> Tensor:
     if pinned:
-        with suppress(RuntimeError):  # the host cannot lock so much memory: pageable memory is slower, but right
+        with suppress(RuntimeError):  # the host cannot pin that much; pageable memory is only slower
             return torch.empty(nbytes, dtype=torch.uint8, device=device, pin_memory=True)
     return torch.empty(nbytes, dtype=torch.uint8, device=device)
 

@@ -1,12 +1,15 @@
-"""What a tensor object is beside its bits: the storage it points to, the tensors it wraps, its flags and gradient."""
+"""What a tensor object is besides its bits: the storage it points to, the tensors it wraps, and its flags."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from lrfinder.errors import ArgumentError
+from lrfinder.snapshot.error_collector import ErrorCollector
 
-__all__ = ["TensorState"]
+__all__ = ["TensorState", "TensorStates"]
 
 _COMPONENTS = {
     torch.sparse_csr: ("crow_indices", "col_indices", "values"),
@@ -30,10 +33,9 @@ class TensorState:
         ArgumentError: The tensor is an uninitialised lazy parameter or buffer.
     """
 
-    __slots__ = ("_alias", "_inner", "_is_leaf", "_requires_grad", "grad", "name", "parts", "tensor")
+    __slots__ = ("_alias", "_inner", "_is_leaf", "_requires_grad", "name", "parts", "tensor")
 
     def __init__(self, name: str, tensor: Tensor) -> None:
-        """Note what the tensor points to."""  # noqa: DOC501 - the class says it
         if is_lazy(tensor):
             raise ArgumentError(
                 f"`model` must be initialised, got the lazy tensor {name} without a shape. Run one batch through the "
@@ -41,36 +43,19 @@ class TensorState:
             )
         self.name = name
         self.tensor = tensor
-        self.grad: Tensor | None = None
         self._requires_grad = tensor.requires_grad
         self._is_leaf = tensor.is_leaf
         self._alias: Tensor | None = None
-        self._inner = {key: TensorState(name, inner) for key, inner in _wrapped(tensor).items()}
         self.parts: list[Tensor] = []
+        self._inner = {key: TensorState(name, inner) for key, inner in _wrapped(tensor).items()}
         if self._inner:
             self.parts = [part for state in self._inner.values() for part in state.parts]
         else:
             self._alias = tensor.detach()
             self.parts = _plain_parts(self._alias)
 
-    def set_grad_aside(self) -> None:
-        """Keep the gradient by reference and leave the tensor without one."""
-        if self._is_leaf:
-            self.grad = self.tensor.grad
-            self.clear_grad()
-
-    def clear_grad(self) -> None:
-        """Leave the tensor without a gradient."""
-        if self._is_leaf and self.tensor.grad is not None:
-            self.tensor.grad = None
-
-    def put_grad_back(self) -> None:
-        """Give the tensor the gradient back that was set aside."""
-        if self._is_leaf and self.tensor.grad is not self.grad:
-            self.tensor.grad = self.grad
-
     def restore(self) -> None:
-        """Point the tensor to the memory that it had, and put its flag back."""
+        """Let the tensor point to the memory that it had, and put `requires_grad` back."""
         tensor = self.tensor
         for key, state in self._inner.items():
             if getattr(tensor, key) is not state.tensor:
@@ -84,11 +69,31 @@ class TensorState:
             tensor.requires_grad_(self._requires_grad)
 
 
+class TensorStates(list[TensorState]):
+    """The states of many tensor objects.
+
+    Args:
+        tensors: Pairs of a name and a tensor.
+    """
+
+    def __init__(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        super().__init__(TensorState(name, tensor) for name, tensor in tensors)
+
+    def restore(self, errors: ErrorCollector) -> None:
+        """Put every tensor object back; their bits are not written.
+
+        Args:
+            errors: Collects what could not be put back.
+        """
+        for state in self:
+            errors.attempt(state.name, state.restore)
+
+
 def _wrapped(tensor: Tensor) -> dict[str, Tensor]:
-    """Return the tensors in a wrapper subclass, by attribute; its protocol names them, so no class is imported."""
+    """Return the tensors in a wrapper subclass by attribute name, as its `__tensor_flatten__` names them."""
     flatten = getattr(tensor, "__tensor_flatten__", None)
     held = {key: getattr(tensor, key) for key in flatten()[0]} if flatten else {}
-    return {key: value for key, value in held.items() if isinstance(value, Tensor)}  # a DTensor lists its mesh too
+    return {key: value for key, value in held.items() if isinstance(value, Tensor)}  # a DTensor also lists its mesh
 
 
 def _plain_parts(tensor: Tensor) -> list[Tensor]:
@@ -97,7 +102,7 @@ def _plain_parts(tensor: Tensor) -> list[Tensor]:
 
 
 def _has_moved(tensor: Tensor, alias: Tensor) -> bool:
-    """Return whether a tensor no longer points to the memory, or has no longer the shape, that it had."""
+    """Return whether a tensor no longer points to its memory, or no longer has its shape."""
     if tensor.layout != torch.strided or alias.layout != torch.strided:
         return tensor.layout in _COMPONENTS
     return (

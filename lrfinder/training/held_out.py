@@ -52,16 +52,15 @@ class Remaining(Batches):
             next(self._iterator, None)
 
     def _start_over(self) -> None:
-        failures = ErrorCollector()
+        errors = ErrorCollector()
         now = RandomStreams(devices=self._devices)
         self._shut_down()
         self._loader = clone(self.source)
-        self._state.restore()
-        self._streams.restore(failures)
+        self._state.restore(errors)
+        self._streams.restore(errors)
         self._begin()
-        now.restore(failures)
-        if failures:
-            raise failures[0][1]
+        now.restore(errors)
+        errors.raise_if_any()
 
 
 def pass_length(batches: Batches, enough: int) -> int:

@@ -15,10 +15,10 @@ import torch.distributed as dist
 
 from lrfinder import LRFinderWarning, RankError, Snapshot
 from lrfinder.display.progress import Progress
-from lrfinder.snapshot.ddp import Reducers
+from lrfinder.snapshot.ddp import DDPReducers
 from lrfinder.training.loss_queue import LossQueue
 from tests.distributed.setups import Setup, dataset
-from tests.fingerprint import Fingerprint, differences, process_state
+from tests.fingerprint import Fingerprint, bytes_copied, differences, process_state
 
 FAULTS = ("loader", "before the model", "forward", "loss", "optimizer", "on_step")
 
@@ -76,7 +76,7 @@ def clean_fsdp():
 
 def uncured():
     """Without the cure for rebuilt buckets, do the bits differ? If not, the tests above would show nothing."""
-    with mock.patch.object(Reducers, "restore"):
+    with mock.patch.object(DDPReducers, "restore"):
         return same_training("ddp")
 
 
@@ -444,8 +444,7 @@ def full_weights():
         found["held"] = sum(p._local_tensor.numel() for p in setup.model.parameters())
         found["in all"] = sum(p.numel() for p in setup.model.parameters())
         with mock.patch("lrfinder.snapshot.snapshot.RandomStreams"):
-            copies = Snapshot.take([setup.net.blocks[0].linear])._copies
-        found["bytes copied"] = sum(each.nbytes for each in copies)
+            found["bytes copied"] = bytes_copied(Snapshot([setup.net.blocks[0].linear]))
 
     found["same training"] = same_training("fsdp", 1, test=evaluate_and_find)
     return found

@@ -8,7 +8,7 @@ transformers = pytest.importorskip("transformers", reason="needs transformers: p
 
 from lrfinder import LRFinder, RestoreError  # noqa: E402
 from lrfinder.integrations.transformers import find_lr  # noqa: E402
-from lrfinder.snapshot.storage import Copies  # noqa: E402
+from lrfinder.snapshot.storage import StorageCopies  # noqa: E402
 from tests.fingerprint import Fingerprint, bits, differences, process_state  # noqa: E402
 from tests.integrations.test_transformers import assert_same, bert, build, gpt2, outcome, pad, parts, rows  # noqa: E402
 
@@ -87,7 +87,7 @@ def test_only_adapters_learn_meanwhile():
 def test_what_copying_no_frozen_weights_saves(monkeypatch):
     """All of the base: what is copied then is the adapters alone (and buffers), whatever the base's size."""
     copied = []
-    monkeypatch.setattr(Copies, "__init__", counting(Copies.__init__, copied))
+    monkeypatch.setattr(StorageCopies, "__init__", counting(StorageCopies.__init__, copied))
     model = adapted()
     size = sum(p.nbytes for p in {p.data_ptr(): p for p in frozen(model).values()}.values())
     adapters = sum(p.nbytes for p in model.parameters() if p.requires_grad)

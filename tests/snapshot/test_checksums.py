@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lrfinder.snapshot import checksums as module
 from lrfinder.snapshot.checksums import Checksums, checksum
-from lrfinder.snapshot.storage import regions
+from lrfinder.snapshot.storage import memory_regions
 
 MODULUS = 1 << 64
 GOLDEN = 0x9E3779B97F4A7C15
@@ -106,7 +106,7 @@ def test_checksums_name_what_changed(device):
         "plain": torch.randn(5, device=device), "column": base[:, 1], "half": torch.randn(7, device=device).half(),
         "long": torch.randn(1000, device=device),
     }  # fmt: skip
-    checksums = Checksums(regions((name, tensor, True) for name, tensor in tensors.items()))
+    checksums = Checksums(memory_regions((name, tensor, True) for name, tensor in tensors.items()))
     assert checksums.changed() == []
     base[:, 0] += 1  # beside the column
     assert checksums.changed() == []

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lrfinder.distributed.forward_hooks import before_forward
-from lrfinder.snapshot.ddp import Reducers
+from lrfinder.snapshot.ddp import DDPReducers
+from lrfinder.snapshot.error_collector import ErrorCollector
 
 
 def model_of(**options):
@@ -35,12 +36,12 @@ def fail_backward(model):
 def test_a_backward_pass_that_was_broken_off(group_of_one, options, before):
     model = model_of(**options)
     train(model, before)
-    reducers = Reducers(model.modules())
+    reducers = DDPReducers(model.modules())
     train(model, 2)
     fail_backward(model)
     with pytest.raises(RuntimeError, match="Expected to have finished reduction"):
         model(torch.ones(2, 8))
-    reducers.restore()
+    reducers.restore(ErrorCollector())
     model.zero_grad()
     train(model, 3)
     gradients = [p.grad.clone() for p in model.parameters()]
@@ -54,11 +55,11 @@ def test_a_backward_pass_that_was_broken_off(group_of_one, options, before):
 def test_an_unused_reducer_is_built_again_and_a_used_one_is_kept(group_of_one):
     unused, used = model_of(), model_of()
     train(used, 2)
-    reducers = Reducers([nn.Linear(1, 1), unused, used])
+    reducers = DDPReducers([nn.Linear(1, 1), unused, used])
     before = unused.reducer, used.reducer
     train(unused, 2)
     train(used)
-    reducers.restore()
+    reducers.restore(ErrorCollector())
     assert unused.reducer is not before[0]
     assert not any(unused.reducer.get_backward_stats())
     assert used.reducer is before[1]
@@ -75,11 +76,11 @@ def test_the_old_reducer_reduces_no_more(group_of_one):
 
     model = model_of()
     model.register_comm_hook(calls, count)
-    reducers = Reducers([model])
+    reducers = DDPReducers([model])
     old = model.reducer
     train(model)
     once = len(calls)
-    reducers.restore()
+    reducers.restore(ErrorCollector())
     train(model)
     assert len(calls) == 2 * once > 0
     assert old is not model.reducer
@@ -88,7 +89,7 @@ def test_the_old_reducer_reduces_no_more(group_of_one):
 def test_other_attributes_keep_their_identity(group_of_one):
     model = model_of()
     before = {name: id(value) for name, value in vars(model).items() if name not in {"reducer", "logger"}}
-    Reducers([model]).restore()
+    DDPReducers([model]).restore(ErrorCollector())
     assert {name: id(value) for name, value in vars(model).items() if name not in {"reducer", "logger"}} == before
 
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from lrfinder import ArgumentError, LRFinder, RestoreError
-from lrfinder.snapshot.fsdp import is_sharded, reset, reshard
+from lrfinder.snapshot.error_collector import ErrorCollector
+from lrfinder.snapshot.fsdp import FSDPPasses, is_sharded, reshard
 
 
 @pytest.fixture
@@ -16,6 +17,12 @@ def model(group_of_one):
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
     fully_shard(net[0])
     return fully_shard(net)
+
+
+def end_passes(model):
+    errors = ErrorCollector()
+    FSDPPasses(model.modules()).restore(errors)
+    errors.raise_if_any()
 
 
 def test_sharded_or_not(model):
@@ -43,14 +50,14 @@ def test_a_pass_that_was_broken_off_leaves_no_gradient(model):
     with pytest.raises(ValueError, match="no"):
         model(torch.ones(2, 4)).sum().backward()
     outputs.remove()
-    reset(model.modules())
+    end_passes(model)
     model(torch.ones(2, 4)).sum().backward()
     for parameter, gradient in zip(model.parameters(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad.to_local(), gradient, rtol=0, atol=0)
 
 
 def test_a_model_that_has_not_run_is_left_alone(model):
-    reset(model.modules())
+    end_passes(model)
     assert model._get_fsdp_state()._is_root is None
 
 
@@ -66,4 +73,4 @@ def test_a_torch_that_keeps_its_state_elsewhere(model):
     model(torch.ones(2, 4)).sum().backward()
     del model._get_fsdp_state()._fsdp_param_groups[0]._post_forward_indices
     with pytest.raises(RestoreError, match=r"FSDP2 of torch .* keeps the state of a pass where LRFinder does not know"):
-        reset(model.modules())
+        end_passes(model)

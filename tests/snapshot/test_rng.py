@@ -59,7 +59,7 @@ def test_a_failure_is_noted_and_the_rest_restored(monkeypatch):
     monkeypatch.setattr(random, "setstate", lambda state: 1 / 0)
     streams = RandomStreams()
     drawn = torch.rand(3).tolist()
-    failures = ErrorCollector()
-    streams.restore(failures)
-    assert [(name, type(error)) for name, error in failures] == [("Python's random", ZeroDivisionError)]
+    errors = ErrorCollector()
+    streams.restore(errors)
+    assert [(name, type(error)) for name, error in errors] == [("Python's random", ZeroDivisionError)]
     assert torch.rand(3).tolist() == drawn

@@ -20,8 +20,9 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lrfinder import ArgumentError, RestoreError, Snapshot, preserved
-from tests.fingerprint import Fingerprint, bits, differences, random_state
+from lrfinder import ArgumentError, RestoreError, Snapshot
+from lrfinder.snapshot.storage import StorageCopies
+from tests.fingerprint import Fingerprint, bits, bytes_copied, differences, random_state
 
 
 class Fault(Exception):
@@ -47,7 +48,7 @@ class Watch:
 
 def fail_within(work, modules=(), optimizers=(), *, error=None, **options):
     """Do some work within a snapshot, then raise."""
-    with preserved(modules, optimizers, **options):
+    with Snapshot(modules, optimizers, **options):
         work()
         raise Fault if error is None else error
 
@@ -56,7 +57,7 @@ def check(model, train, *, optimizers=(), modules=None, watched=None, **options)
     """Train around a snapshot: clean, twice rewound, faulted; each time everything must be as before."""
     modules = [model] if modules is None else modules
     watch = Watch(model=model, modules=modules, optimizers=optimizers, more=watched)
-    with preserved(modules, optimizers, **options) as snapshot:
+    with Snapshot(modules, optimizers, **options) as snapshot:
         train()
         watch.assert_changed()
         snapshot.rewind()
@@ -179,7 +180,7 @@ def test_training_goes_on_with_the_same_bits(name, options):
         train = steps_of(model, optimizer, tokens)
         train(2)
         if with_snapshot:
-            with preserved([model], [optimizer]):
+            with Snapshot([model], [optimizer]):
                 train(3)
         results.append((train(3), [bits(p) for p in model.parameters()]))
     assert results[0] == results[1]
@@ -188,7 +189,7 @@ def test_training_goes_on_with_the_same_bits(name, options):
 def test_reading_does_not_insert_into_the_state():
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    with preserved([model], [optimizer]):
+    with Snapshot([model], [optimizer]):
         assert not optimizer.state
 
 
@@ -200,7 +201,7 @@ def test_attributes_of_an_optimizer_and_a_scheduler_on_it():
     train = trainer(model, optimizer)
     check(model, train, optimizers=[optimizer], watched=scheduler)
     assert "_opt_called" not in vars(optimizer)
-    with preserved([model], [optimizer]):
+    with Snapshot([model], [optimizer]):
         train()
         assert optimizer._opt_called
         optimizer.step = lambda: None
@@ -214,7 +215,7 @@ def test_groups_are_put_back_in_place():
     optimizer = torch.optim.SGD([{"params": model[0].parameters()}, {"params": model[4].parameters()}], lr=rate)
     groups, first = optimizer.param_groups, optimizer.param_groups[0]
     assert first["lr"] is optimizer.param_groups[1]["lr"] is rate is optimizer.defaults["lr"]
-    with preserved([model], [optimizer]):
+    with Snapshot([model], [optimizer]):
         rate.fill_(3)
         first["lr"] = 7.0
         first["initial_lr"] = 1.0
@@ -234,7 +235,7 @@ def test_load_state_dict_is_undone_with_all_identities():
     optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.1), foreach=False)
     trainer(model, optimizer)()
     watch = Watch(model=model, optimizer=optimizer)
-    with preserved([model], [optimizer]):
+    with Snapshot([model], [optimizer]):
         optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         watch.assert_changed()
     watch.assert_as_before()
@@ -325,7 +326,7 @@ def test_nested_state_with_aliases(values, seed):
     for parameter, value in zip(parameters, values, strict=True):
         optimizer.state[parameter]["nested"] = grow(value, pool)
     before = Fingerprint(optimizer=optimizer).values
-    with preserved([], [optimizer]) as snapshot:
+    with Snapshot([], [optimizer]) as snapshot:
         for round_ in range(2):
             spoil(optimizer.state, random.Random(seed + round_))
             snapshot.rewind()
@@ -401,7 +402,7 @@ def test_a_module_that_changes_itself_in_every_way():
 def test_replaced_parameters_and_modules():
     model = mlp()
     before = Watch(model=model)
-    with preserved([model]) as snapshot:
+    with Snapshot([model]) as snapshot:
         for _ in range(2):
             model[0].weight = nn.Parameter(torch.zeros(8, 4))
             model[4] = nn.Linear(8, 3)
@@ -435,7 +436,7 @@ def test_inference_buffers():
         buffer = torch.ones(3)
     model.register_buffer("statistics", buffer)
     before = bits(buffer)
-    with preserved([model]), torch.inference_mode():
+    with Snapshot([model]), torch.inference_mode():
         buffer.add_(1)
     assert model.statistics is buffer
     assert bits(buffer) == before
@@ -444,7 +445,7 @@ def test_inference_buffers():
 def test_a_buffer_updated_in_place_with_gradients():
     model = mlp()
     model.register_buffer("trace", torch.ones(4))
-    with preserved([model]):
+    with Snapshot([model]):
         model.trace.mul_(model[0].weight[0])
         assert not model.trace.is_leaf
     assert model.trace.is_leaf
@@ -491,8 +492,8 @@ def test_tied_weights_and_views_are_copied_once():
     model.head.weight = model.embed.weight
     model.first_rows = model.embed.weight.detach()[:10]
     model.flat = model.embed.weight.detach().view(-1)
-    snapshot = Snapshot.take([model])
-    assert sum(copies.nbytes for copies in snapshot._copies) == 100 * 64 * 4
+    snapshot = Snapshot([model])
+    assert bytes_copied(snapshot) == 100 * 64 * 4
     with torch.no_grad():
         model.embed.weight.zero_()
     snapshot.restore()
@@ -505,7 +506,7 @@ def test_scripted_modules():
         model = torch.jit.script(mlp())
     before = [bits(tensor) for tensor in (*model.parameters(), *model.buffers())]
     tensors = list(model.parameters())
-    with preserved([model]):
+    with Snapshot([model]):
         model.eval()
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):
@@ -565,7 +566,7 @@ def test_kinds_of_tensors(kind):
     model.register_buffer("tensor", KINDS[kind]())
     tensor, before = model.tensor, look(model.tensor)
     place, strides = (0, ()) if tensor.is_sparse else (tensor.data_ptr(), tensor.stride())
-    with preserved([model]) as snapshot:
+    with Snapshot([model]) as snapshot:
         for _ in range(2):
             write(model.tensor)
             assert look(model.tensor) != before or tensor.numel() == 0 or kind == "meta"
@@ -586,7 +587,7 @@ def test_compressed_sparse_tensors(layout):
     model = nn.Module()
     model.matrix = getattr(dense, f"to_sparse_{layout}")(*(((2, 2),) if layout[0] == "b" else ()))
     matrix = model.matrix
-    with preserved([model]):
+    with Snapshot([model]):
         matrix.values().zero_()
     assert model.matrix is matrix
     assert bits(matrix.to_dense()) == bits(dense)
@@ -619,7 +620,7 @@ def test_wrapper_subclasses_are_captured_by_what_they_hold():
     weight, inner = model.weight, model.weight.local
     optimizer = torch.optim.SGD([weight], lr=0.1)
     before = bits(inner)
-    with preserved([model], [optimizer]):
+    with Snapshot([model], [optimizer]):
         weight.local.zero_()
         weight.local = torch.ones(5)
     assert model.weight is weight
@@ -637,7 +638,7 @@ def test_a_subclass_with_torch_function():
     with torch._C.DisableTorchFunctionSubclass():
         model.loud = torch.randn(3).as_subclass(Loud)
         before = model.loud.detach().tolist()
-    with preserved([model]), torch._C.DisableTorchFunctionSubclass():
+    with Snapshot([model]), torch._C.DisableTorchFunctionSubclass():
         model.loud.zero_()
     with torch._C.DisableTorchFunctionSubclass():
         assert model.loud.detach().tolist() == before
@@ -648,7 +649,7 @@ def test_a_freed_storage_is_allocated_again():
     model = mlp()
     # bits of a clone, since a storage that NumPy has seen cannot be resized
     before, size = bits(model[0].weight.clone()), model[0].weight.untyped_storage().nbytes()
-    with preserved([model]):
+    with Snapshot([model]):
         model[0].weight.untyped_storage().resize_(0)
     assert model[0].weight.untyped_storage().nbytes() == size
     assert bits(model[0].weight) == before
@@ -659,7 +660,7 @@ def test_lazy_modules_are_refused_before_anything_is_touched():
     model[0].weight.grad = torch.ones(2, 2)
     grad = model[0].weight.grad
     with pytest.raises(ArgumentError, match=r"`model` must be initialised, got the lazy .*Run one batch"):
-        Snapshot.take([model])
+        Snapshot([model])
     assert model[0].weight.grad is grad
 
 
@@ -673,11 +674,9 @@ def test_gradients_are_set_aside_by_reference():
     model[0].bias.grad = None
     grads = [p.grad for p in model.parameters()]
     before = [None if grad is None else bits(grad) for grad in grads]
-    snapshot = Snapshot.take([model], [optimizer])
+    snapshot = Snapshot([model], [optimizer])
     assert all(p.grad is None for p in model.parameters())
-    assert sum(copies.nbytes for copies in snapshot._copies) <= 8 * sum(
-        t.numel() for t in (*model.parameters(), *model.buffers())
-    )
+    assert bytes_copied(snapshot) <= 8 * sum(t.numel() for t in (*model.parameters(), *model.buffers()))
     trainer(model, optimizer)()
     snapshot.rewind()
     assert all(p.grad is None for p in model.parameters())
@@ -694,7 +693,7 @@ def test_gradients_in_a_shared_buffer_are_copied():
     for p, view in zip(model.parameters(), views, strict=True):
         p.grad = view.view_as(p)
     grads, before = [p.grad for p in model.parameters()], bits(bucket)
-    with preserved([model]):
+    with Snapshot([model]):
         bucket.zero_()
     assert bits(bucket) == before
     assert all(p.grad is grad for p, grad in zip(model.parameters(), grads, strict=True))
@@ -705,7 +704,7 @@ def test_gradients_of_a_module_with_bucket_views_are_copied():
     model.gradient_as_bucket_view = True  # as DistributedDataParallel keeps it
     model.weight.grad = torch.ones(1, 3)
     grad = model.weight.grad
-    with preserved([model]):
+    with Snapshot([model]):
         grad.zero_()
     assert model.weight.grad is grad
     assert grad.tolist() == [[1, 1, 1]]
@@ -722,7 +721,7 @@ def test_gradients_stay_when_taking_fails():
     model = mlp()
     model[0].bias.grad = grad = torch.ones(8)
     with pytest.raises(Fault):
-        Snapshot.take([model], extra_state=[Unkept()])
+        Snapshot([model], extra_state=[Unkept()])
     assert model[0].bias.grad is grad
 
 
@@ -741,7 +740,7 @@ def test_a_momentum_teacher_is_put_back_or_found_out(copied):
     model = frozen_model()
     optimizer = torch.optim.SGD(model.student.parameters(), lr=0.1)
     before = Watch(model=model)
-    snapshot = Snapshot.take([model], [optimizer], snapshot_frozen=copied)
+    snapshot = Snapshot([model], [optimizer], snapshot_frozen=copied)
     snapshot.verify()
     model.teacher.weight.data.mul_(0.9).add_(model.student.weight.data, alpha=0.1)
     model.student.weight.data.zero_()
@@ -776,8 +775,8 @@ def test_a_frozen_parameter_that_is_stepped(copied):
 def test_uncopied_frozen_parameters_take_no_memory():
     model = frozen_model()
     optimizer = torch.optim.SGD(model.student.parameters(), lr=0.1)
-    with preserved([model], [optimizer], snapshot_frozen=False) as snapshot:
-        assert sum(copies.nbytes for copies in snapshot._copies) == 4 * 20
+    with Snapshot([model], [optimizer], snapshot_frozen=False) as snapshot:
+        assert bytes_copied(snapshot) == 4 * 20
         model.student.weight.data.zero_()
         model.student.weight.requires_grad_(False)
     assert model.student.weight.requires_grad
@@ -787,7 +786,7 @@ def test_uncopied_frozen_parameters_take_no_memory():
 def test_a_hidden_copy_of_a_trained_parameter_is_not_frozen():
     model = frozen_model()
     model.teacher.weight = nn.Parameter(model.student.weight.detach(), requires_grad=False)
-    with preserved([model], snapshot_frozen=False):
+    with Snapshot([model], snapshot_frozen=False):
         model.student.weight.data.zero_()
     assert model.student.weight.abs().sum() > 0
 
@@ -831,45 +830,49 @@ def test_grad_scaler(used):
     train()  # the stage is not left at UNSCALED
 
 
-# --- random streams, captures, extra state
+# --- random number generators, loaders, extra state
 
 
-def test_random_streams_and_their_order():
-    drawn = []
+def test_random_streams_are_put_back_after_code_of_the_user_that_draws():
+    class Drawing:
+        def state_dict(self):
+            return {}
 
-    class Capture:
-        def restore(self):
-            drawn.append(torch.rand(()).item())
+        def load_state_dict(self, state):
+            torch.rand(1), random.random(), np.random.random()  # noqa: NPY002 - the global stream is meant
 
     model = mlp()
     before = random_state()
-    with preserved([model], first=[Capture()]):
+    with Snapshot([model], extra_state=[Drawing()]):
         torch.rand(3), random.random(), random.gauss(0, 1), np.random.random()  # noqa: NPY002 - the global stream is meant
-    assert len(drawn) == 1
     assert differences(before, random_state()) == []
 
 
-def test_captures_come_back_in_order_and_not_without_streams():
+def test_loaders_and_further_parts_come_back_last_and_not_without_streams():
     log = []
 
-    class Capture:
+    class Part:
         def __init__(self, name):
             self.name = name
 
-        def restore(self):
-            log.append(self.name)
+        def restore(self, errors):
+            log.append((self.name, sampler.epoch))
 
     model = mlp()
-    snapshot = Snapshot.take([model], first=[Capture("first")], last=[Capture("last")])
+    sampler = torch.utils.data.DistributedSampler(range(4), 2, 0)
+    loader = torch.utils.data.DataLoader(range(4), sampler=sampler)
+    snapshot = Snapshot([model], loaders=[loader], parts=[Part("first"), Part("last")])
+    sampler.set_epoch(3)
     torch.rand(1)
     model[0].weight.data.zero_()
     state = torch.get_rng_state()
     snapshot.rewind(streams=False)
     assert log == []
+    assert sampler.epoch == 3
     assert model[0].weight.abs().sum() > 0
     assert torch.equal(torch.get_rng_state(), state)
     snapshot.rewind()
-    assert log == ["first", "last"]
+    assert log == [("first", 0), ("last", 0)]
     assert not torch.equal(torch.get_rng_state(), state)
 
 
@@ -897,7 +900,7 @@ def test_extra_state():
 
     watch = Watch(other=other, optimizer=optimizer)
     results = []
-    with preserved(extra_state=[other, optimizer, counter, *rngs]) as snapshot:
+    with Snapshot(extra_state=[other, optimizer, counter, *rngs]) as snapshot:
         for _ in range(3):
             counter.state["n"] += 1
             counter.state["tensor"].add_(1)
@@ -914,7 +917,7 @@ def test_extra_state_without_a_state_dict_is_refused():
     model = mlp()
     model[0].bias.grad = grad = torch.ones(8)
     with pytest.raises(ArgumentError, match=r"`extra_state` takes modules.*got extra=\[1\].*leave it out"):
-        Snapshot.take([model], extra_state=[[1]])
+        Snapshot([model], extra_state=[[1]])
     assert model[0].bias.grad is grad
 
 
@@ -926,9 +929,9 @@ def test_snapshot_device():
     optimizer = torch.optim.Adam(model.parameters())
     check(model, trainer(model, optimizer), optimizers=[optimizer], snapshot_device="cpu")
     with pytest.raises(ArgumentError, match=r"`snapshot_device` must name a device, .*got 'nowhere'"):
-        Snapshot.take([model], snapshot_device="nowhere")
+        Snapshot([model], snapshot_device="nowhere")
     with pytest.raises(ArgumentError, match=r"`snapshot_device` must have memory, got 'meta'"):
-        Snapshot.take([model], snapshot_device="meta")
+        Snapshot([model], snapshot_device="meta")
 
 
 @pytest.mark.parametrize("where", [None, "cpu"])
@@ -980,7 +983,7 @@ def test_restoring_goes_on_and_names_what_failed():
     model, broken = mlp(), Broken()
     model[0].bias.grad = grad = torch.ones(8)
     watch = Watch(model=model)
-    snapshot = Snapshot.take([model], extra_state=[broken])
+    snapshot = Snapshot([model], extra_state=[broken])
     model[0].weight.data.zero_()
     torch.rand(1)
     with pytest.raises(RestoreError, match=r"Could not put back: Broken \(Fault: no way back\)\. Everything") as caught:
@@ -998,7 +1001,7 @@ def test_a_tensor_that_cannot_be_put_back_is_named():
     model.register_buffer("base", torch.ones(4))
     model.register_buffer("part", model.base[:2])
     weight = bits(model[0].weight)
-    snapshot = Snapshot.take([model])
+    snapshot = Snapshot([model])
     model.part.mul_(model[0].weight[0, 0])
     model[0].weight.data.zero_()
     with pytest.raises(RestoreError, match=r"Sequential\.part \(RuntimeError: Can't detach views in-place"):
@@ -1045,7 +1048,7 @@ def test_an_interrupt_while_taking_leaves_the_gradients():
     model = mlp()
     model[0].bias.grad = grad = torch.ones(8)
     with pytest.raises(KeyboardInterrupt):
-        Snapshot.take([model], extra_state=[Interrupting()])
+        Snapshot([model], extra_state=[Interrupting()])
     assert model[0].bias.grad is grad
 
 
@@ -1066,9 +1069,39 @@ def test_in_another_thread():
     assert errors == []
 
 
+def test_a_snapshot_of_nothing_can_be_used():
+    snapshot = Snapshot()
+    snapshot.verify()
+    snapshot.rewind()
+    snapshot.restore()
+    snapshot.verify()
+
+
+def test_dropping_an_unused_snapshot_gives_the_gradients_back():
+    """As when an interrupt arrives after the constructor has returned and before `with` has begun."""
+    model = mlp()
+    model[0].bias.grad = grad = torch.ones(8)
+    Snapshot([model])
+    gc.collect()
+    assert model[0].bias.grad is grad
+
+
+def test_dropping_a_snapshot_after_training_brings_no_old_gradient_back():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    snapshot = Snapshot([model], [optimizer])
+    trainer(model, optimizer)()
+    optimizer.zero_grad()
+    del snapshot
+    gc.collect()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_a_restored_snapshot_is_over():
     model = mlp()
-    snapshot = Snapshot.take([model])
+    snapshot = Snapshot([model])
     snapshot.restore()
     model[0].weight.data.zero_()
     snapshot.restore()  # does nothing
@@ -1096,7 +1129,7 @@ def test_a_fault_at_every_step_of_training():
     ]
 
     def train(place):
-        with preserved([model], [optimizer]):
+        with Snapshot([model], [optimizer]):
             place()
             trainer(model, optimizer)()
 
@@ -1126,7 +1159,7 @@ def test_compiled_graphs_stay_valid():
     watch = Watch(model=model, optimizer=optimizer)
     before = len(counts)
     assert before > 0
-    with preserved([compiled], [optimizer]) as snapshot:
+    with Snapshot([compiled], [optimizer]) as snapshot:
         train()
         snapshot.rewind()
         train()
@@ -1160,7 +1193,7 @@ def test_a_compiled_optimizer_stays_compiled():
     train()
     before = len(counts)
     assert before > 0
-    with preserved([model], [optimizer]) as snapshot:
+    with Snapshot([model], [optimizer]) as snapshot:
         train()
         snapshot.rewind()
         train()
@@ -1188,7 +1221,7 @@ def test_many_small_tensors_are_copied_in_few_operations():
     for parameter in model:
         parameter.grad = torch.ones(3, 3)
     optimizer.step()
-    with Count() as count, preserved([model], [optimizer]) as snapshot:
+    with Count() as count, Snapshot([model], [optimizer]) as snapshot:
         snapshot.rewind()
     assert 0 < count.copies <= 6
 
@@ -1197,12 +1230,14 @@ def test_a_snapshot_gives_its_memory_up():
     model = mlp()
     model[0].bias.grad = torch.ones(8)
     grad = weakref.ref(model[0].bias.grad)
-    snapshot = Snapshot.take([model])
-    arena = weakref.ref(snapshot._copies[0]._saved[0])
+    snapshot = Snapshot([model])
+    copies = next(part for _, part in snapshot._parts if isinstance(part, StorageCopies))
+    memory = weakref.ref(copies._saved[0])
+    del copies
     snapshot.restore()
     model[0].bias.grad = None
     gc.collect()
-    assert (arena(), grad()) == (None, None)
+    assert (memory(), grad()) == (None, None)
 
 
 def test_cycles_namespaces_and_dataclasses():
@@ -1215,7 +1250,7 @@ def test_cycles_namespaces_and_dataclasses():
     model.meter = Meter()
     model.table = {i: i for i in range(100)}
     watch = Watch(model=model)
-    with preserved([model]):
+    with Snapshot([model]):
         model.meter.total += 1
         model.itself.append(1)
         model.table.pop(3)

@@ -1,11 +1,13 @@
-"""Tensor objects point again to what they pointed to."""
+"""Tensor objects point again to what they pointed to, and have their gradients again."""
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from lrfinder import ArgumentError, preserved
+from lrfinder import ArgumentError, Snapshot
+from lrfinder.snapshot.error_collector import ErrorCollector
+from lrfinder.snapshot.gradients import Gradients
 from lrfinder.snapshot.tensor_state import TensorState
 from tests.fingerprint import bits
 
@@ -14,21 +16,37 @@ def test_moved_data_flags_and_gradients():
     parameter = nn.Parameter(torch.randn(3))
     parameter.grad = grad = torch.ones(3)
     place = parameter.data_ptr()
-    state = TensorState("parameter", parameter)
-    state.set_grad_aside()
+    state, gradients = TensorState("parameter", parameter), Gradients([("parameter", parameter)])
+    gradients.set_aside()
     assert parameter.grad is None
     for data in (torch.zeros(3), torch.zeros(5), torch.zeros(3, dtype=torch.float64), torch.zeros(6)[::2]):
         parameter.data = data
         parameter.grad = torch.zeros_like(parameter)
         parameter.requires_grad_(False)
         state.restore()
-        state.clear_grad()
+        gradients.clear(ErrorCollector())
         assert (parameter.data_ptr(), parameter.shape, parameter.dtype) == (place, (3,), torch.float32)
         assert parameter.stride() == (1,)
         assert parameter.requires_grad
         assert parameter.grad is None
-    state.put_grad_back()
+    gradients.restore(ErrorCollector())
     assert parameter.grad is grad
+
+
+def test_gradients_come_back_only_where_nothing_was_trained():
+    first, second, third = parameters = [nn.Parameter(torch.ones(2)) for _ in range(3)]
+    grads = [torch.full((2,), float(n)) for n in range(3)]
+    for parameter, grad in zip(parameters, grads, strict=True):
+        parameter.grad = grad
+    gradients = Gradients(("parameter", parameter) for parameter in parameters)
+    gradients.set_aside()
+    second.grad = new = torch.ones(2)
+    with torch.no_grad():
+        third.add_(1)
+    gradients.restore_if_untouched()
+    assert first.grad is grads[0]
+    assert second.grad is new
+    assert third.grad is None
 
 
 @pytest.mark.parametrize("spoil", [torch.Tensor.t_, lambda t: t.resize_(1), lambda t: t.unsqueeze_(0)])
@@ -44,7 +62,7 @@ def test_a_tensor_with_a_history_keeps_it():
     leaf = nn.Parameter(torch.ones(2))
     tensor = leaf * 2
     state = TensorState("tensor", tensor)
-    state.set_grad_aside()
+    Gradients([("tensor", tensor)]).set_aside()
     state.restore()
     tensor.sum().backward()
     assert leaf.grad.tolist() == [2, 2]
@@ -71,7 +89,7 @@ def test_shards():
         optimizer = torch.optim.Adam(model.parameters(), foreach=False)
         weight, local = model.weight, model.weight._local_tensor
         before = bits(local)
-        with preserved([model], [optimizer]):
+        with Snapshot([model], [optimizer]):
             weight.grad = DTensor.from_local(torch.ones(4, 4), weight.device_mesh, weight.placements)
             optimizer.step()
             assert bits(local) != before

@@ -86,11 +86,11 @@ def test_each_pass_is_the_first_one_without_what_is_held_out(loader):
     batches = Batches(loader)
     held_out = samples(batches.take_first(2))
     streams.restore(ErrorCollector())
-    state.restore()
+    state.restore(ErrorCollector())
     batches.restart()
     first = samples(batches.take(6))
     streams.restore(ErrorCollector())
-    state.restore()
+    state.restore(ErrorCollector())
     batches.restart()
 
     remaining = Remaining(batches, held_out=2)
