@@ -199,6 +199,7 @@ class LRFinder:
         mode: str = "exponential",
         val_loader: Iterable[Any] | None = None,
         val_batches: int = 8,
+        val_mode: str = "eval",
         smoothing: str = "gaussian",
         rule: str | CustomRule = "auto",
         total_steps: int | None = None,
@@ -226,6 +227,8 @@ class LRFinder:
             mode: How the rates are spaced: `"exponential"` or `"linear"`.
             val_loader: Measure the loss on held-out data instead, after each step.
             val_batches: How many batches of it; they are kept on the device.
+            val_mode: How the validation loss is computed: `"eval"` is eval mode without gradients, `"train"` the mode
+                that the model is in, with gradients. Refining computes it too.
             smoothing: How noise is taken out of the curve: a key of `lrfinder.SMOOTHINGS`.
             rule: Which rule makes the suggestion: a key of `lrfinder.RULES`, or a function `(curve, context) -> lr`.
             total_steps: How many optimizer steps the training will take: long trainings want smaller rates.
@@ -247,6 +250,7 @@ class LRFinder:
             RankError: Another rank of the process group failed; the message quotes it.
             RestoreError: Something could not be put back; the message names it.
         """  # noqa: DOC502 - raised by the parts
+        self.partial = None
         checks.check_recording()
         with rank_group() as ranks:  # around the checks too: if they fail on one rank, all ranks have to know
             options = FindOptions(
@@ -256,6 +260,7 @@ class LRFinder:
                 mode=mode,
                 val_loader=val_loader,
                 val_batches=val_batches,
+                val_mode=val_mode,
                 smoothing=smoothing,
                 rule=rule,
                 total_steps=total_steps,
@@ -275,7 +280,6 @@ class LRFinder:
         return result
 
     def _find(self, loader: Iterable[Any], options: FindOptions, ranks: Ranks) -> RangeTestResult:
-        self.partial = None
         setup = self._setup
         _check(setup)
         if options.val_loader is not None and setup.batch_loss is None:

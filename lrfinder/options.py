@@ -10,7 +10,7 @@ from lrfinder.checks import check_positive, positive_int
 from lrfinder.curve import MODES, RULES, SMOOTHINGS, CustomRule, Landmarks, grid, rule_name
 from lrfinder.errors import ArgumentError
 from lrfinder.optim import SCHEDULES
-from lrfinder.training import check_loader, is_one_shot, is_ordered
+from lrfinder.training import VAL_MODES, check_loader, is_one_shot, is_ordered
 
 __all__ = ["FindOptions"]
 
@@ -31,6 +31,7 @@ class FindOptions:
     mode: str = "exponential"
     val_loader: Any = None
     val_batches: int = 8
+    val_mode: str = "eval"
     smoothing: str = "gaussian"
     rule: str | CustomRule = "auto"
     total_steps: int | None = None
@@ -51,6 +52,7 @@ class FindOptions:
             ("mode", self.mode, tuple(MODES)),
             ("smoothing", self.smoothing, tuple(SMOOTHINGS)),
             ("schedule", self.schedule, tuple(SCHEDULES)),
+            ("val_mode", self.val_mode, VAL_MODES),
         ):
             if value not in known:
                 raise ArgumentError(f"LRFinder.find({name}=...) must be one of {', '.join(known)}, got {value!r}.")
@@ -149,8 +151,8 @@ class FindOptions:
             check_loader(self.val_loader, "val_loader")
         if self.refine and is_one_shot(loader):
             raise ArgumentError(
-                f"LRFinder.find(refine={self.refine!r}) trains on the same batches again, so the loader must be one that "
-                f"can be started again, got the iterator {type(loader).__name__}; pass a DataLoader or a list."
+                f"LRFinder.find(refine={self.refine!r}) trains on the same batches again, so the loader must be one "
+                f"that can be started again, got the iterator {type(loader).__name__}; pass a DataLoader or a list."
             )
         if self.repeats > 1 and (is_ordered(loader) or is_one_shot(loader)):
             raise ArgumentError(

@@ -33,6 +33,7 @@ from lrfinder.options import FindOptions
 from lrfinder.snapshot import Snapshot
 from lrfinder.training import (
     Batches,
+    BatchLoss,
     LossQueue,
     OnPoint,
     Remaining,
@@ -110,6 +111,8 @@ class Search:
         self._device = self.setup.find_device()
         self._context = _context(self.setup.optimizer, self.options)
         self._validate = self._make_validation()
+        if self.options.refine and self._validate is None:
+            self._check_validation()
 
     def run(self) -> SearchOutcome:
         """Run all phases.
@@ -240,14 +243,25 @@ class Search:
         self._start_again()
         count = self.ranks.share(held_out_count(pass_length(self.batches, taken + wanted), taken, wanted))
         self._start_again()
-        return count, Validation(batch_loss, self.batches.take_first(count or wanted), self.ranks)
+        return count, self._validation(batch_loss, self.batches.take_first(count or wanted))
 
     def _make_validation(self) -> Validation | None:
         if self.options.val_loader is None or self.setup.batch_loss is None:
             return None
         taken = Batches(self.options.val_loader, name="val_loader").take_first(self.options.val_batches)
+        validation = self._validation(self.setup.batch_loss, taken)
+        validation.check()
         self.snapshot.rewind()  # reading it drew random numbers: the training batches are those of a find without it
-        return Validation(self.setup.batch_loss, taken, self.ranks)
+        return validation
+
+    def _check_validation(self) -> None:
+        # Refining needs a validation loss after the sweep: find out before it whether there is one.
+        if self.setup.batch_loss is not None:
+            self._validation(self.setup.batch_loss, self.batches.take_first(1)).check()
+            self._start_again()
+
+    def _validation(self, batch_loss: BatchLoss, batches: list[Any]) -> Validation:
+        return Validation(batch_loss, batches, self.ranks, mode=self.options.val_mode)
 
     def _score(self, measure: Callable[[], Tensor] | None, losses: Floats) -> float:
         if measure is not None:

@@ -871,6 +871,6 @@ def test_a_second_optimizer_in_step_is_named():
         other.step()
         return 1.0
 
-    with pytest.raises(Exception, match=r"An optimizer, Adam .* Hand it over"):
+    with pytest.raises(Exception, match=r"An optimizer, Adam .* Pass it with extra_state"):
         LRFinder(setup.model, setup.optimizer, step=step).find(setup.loader, **SHORT)
     setup.assert_unchanged()

@@ -34,6 +34,7 @@ BAD = [
     ({"rule": "steepest"}, r"got 'steepest'; it is a landmark, see result.landmarks.steepest"),
     ({"rule": ["auto"]}, r"find\(rule=...\) must be one of auto"),
     ({"schedule": "onecycle"}, r"find\(schedule=...\) must be one of one_cycle, .*, got 'onecycle'"),
+    ({"val_mode": "test"}, r"find\(val_mode=...\) must be one of eval, train, got .test."),
     ({"val_batches": 0}, r"find\(val_batches=...\) must be an integer of at least 1, got 0"),
     ({"repeats": 0}, r"find\(repeats=...\) must be an integer of at least 1, got 0"),
     ({"repeats": 2.5}, r"find\(repeats=...\) must be an integer of at least 1, got 2.5"),

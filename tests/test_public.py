@@ -62,6 +62,7 @@ def test_the_signature_of_find():
         ("mode", KEYWORD, "exponential"),
         ("val_loader", KEYWORD, None),
         ("val_batches", KEYWORD, 8),
+        ("val_mode", KEYWORD, "eval"),
         ("smoothing", KEYWORD, "gaussian"),
         ("rule", KEYWORD, "auto"),
         ("total_steps", KEYWORD, None),

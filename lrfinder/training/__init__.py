@@ -5,15 +5,17 @@ from lrfinder.training.exclusive import use_exclusively
 from lrfinder.training.held_out import Remaining, held_out_count, pass_length
 from lrfinder.training.loaders import check_loader, clone, is_one_shot, is_ordered, shut_down
 from lrfinder.training.loop import OnPoint, run_steps, run_sweep
-from lrfinder.training.loss import BatchLoss, Validation
+from lrfinder.training.loss import BatchLoss
 from lrfinder.training.loss_queue import LossQueue
 from lrfinder.training.moving import move
 from lrfinder.training.optimizer_guard import forbid_other_optimizers
 from lrfinder.training.setup import TrainingSetup
 from lrfinder.training.short_training import train_short
 from lrfinder.training.step import Step, TrainingStep, UserStep
+from lrfinder.training.validation import VAL_MODES, Validation
 
 __all__ = [
+    "VAL_MODES",
     "BatchLoss",
     "Batches",
     "LossQueue",

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from lrfinder.distributed import ALONE, Ranks
 from lrfinder.errors import ArgumentError
-from lrfinder.training.moving import move
 
-__all__ = ["BatchLoss", "Validation"]
+__all__ = ["BatchLoss"]
 
 
 class BatchLoss:
@@ -172,42 +170,3 @@ def scalar_loss(loss: Any, origin: str) -> Tensor:
             f"{origin} must return a scalar loss, got a tensor of shape {tuple(loss.shape)}; reduce it with .mean()."
         )
     return loss.reshape(())
-
-
-def _at_least_single(loss: Tensor) -> Tensor:
-    return loss.to(torch.promote_types(loss.dtype, torch.float32))  # a mean in half precision has three digits
-
-
-class Validation:
-    """The mean loss on a fixed set of batches, in eval mode and without gradients.
-
-    Args:
-        batch_loss: How a batch becomes a loss.
-        batches: The batches; they are moved to the device once and kept there.
-        ranks: The ranks that validate at the same time.
-    """
-
-    def __init__(self, batch_loss: BatchLoss, batches: Sequence[Any], ranks: Ranks = ALONE) -> None:
-        self._batch_loss = batch_loss
-        self._ranks = ranks
-        self._batches = [move(batch, batch_loss.device) for batch in batches]
-
-    def __call__(self) -> Tensor:
-        """Return the mean loss over the batches, as a scalar on the device.
-
-        Returns:
-            The mean over batches of the batches' losses.
-        """
-        training = [module for module in self._batch_loss.model.modules() if module.training]
-        self._batch_loss.model.eval()
-        try:
-            with torch.no_grad():
-                return torch.stack([self._loss(batch) for batch in self._batches]).mean()
-        finally:
-            for module in training:
-                module.training = True
-
-    def _loss(self, batch: Any) -> Tensor:
-        loss = _at_least_single(self._batch_loss(batch))
-        self._ranks.after_validation_batch()
-        return loss

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from lrfinder.errors import ArgumentError
 from lrfinder.optim.wrappers import needs_closure
-from lrfinder.training.loss import BatchLoss, Validation
+from lrfinder.training.loss import BatchLoss
 from lrfinder.training.step import TrainingStep, UserStep
 
 CPU = torch.device("cpu")
@@ -594,66 +594,3 @@ def test_a_users_step_must_return_its_loss(loss, kind):
 def test_a_users_step_must_return_a_scalar():
     with pytest.raises(ArgumentError, match=r"step\(batch\) must return a scalar loss, got a tensor of shape \(3,\)"):
         UserStep(lambda batch: torch.ones(3), CPU)([0])
-
-
-# Validation
-
-
-def dropout_model(device=CPU):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)).to(device)
-    model[1].eval()  # frozen, as in fine-tuning
-    return model
-
-
-def test_validation_is_the_mean_over_fixed_batches_in_eval_mode(device):
-    model = dropout_model(device)
-    _, data = model_and_data()
-    validation = Validation(batch_loss(model, nn.MSELoss(), device=device), data)
-    flags = [module.training for module in model.modules()]
-    buffers = [b.clone() for b in model.buffers()]
-    value = validation()
-    assert [module.training for module in model.modules()] == flags
-    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), buffers, strict=True))
-    assert value == validation()  # no dropout
-    assert not value.requires_grad
-    twin = copy.deepcopy(model).eval()
-    expected = np.mean([nn.MSELoss()(twin(x.to(device)), y.to(device)).item() for x, y in data])
-    assert value.item() == pytest.approx(expected, rel=1e-5)
-    assert all(p.grad is None for p in model.parameters())
-
-
-def test_validation_keeps_its_precision():
-    model, data = model_and_data(dtype=torch.float64)
-    validation = Validation(batch_loss(model, nn.MSELoss()), data)
-    expected = np.mean([nn.MSELoss()(model(x), y).item() for x, y in data])
-    assert validation().item() == pytest.approx(expected, rel=1e-14)
-    half = Validation(batch_loss(model, loss_fn=lambda m, b: torch.tensor(b, dtype=torch.bfloat16)), [1.0, 1.0078125])
-    assert half().item() == 1.00390625
-
-
-def test_validation_moves_its_batches_once(device):
-    moves = []
-
-    class Batch:
-        def to(self, device):
-            moves.append(device)
-            return self
-
-    model, _ = model_and_data(device)
-    validation = Validation(batch_loss(model, loss_fn=lambda m, b: torch.ones(()), device=device), [Batch(), Batch()])
-    validation()
-    validation()
-    assert len(moves) == 2
-
-
-def test_training_flags_come_back_after_an_error():
-    model = dropout_model()
-    flags = [module.training for module in model.modules()]
-
-    def broken(model, batch):
-        raise OSError("mine")
-
-    with pytest.raises(OSError, match="mine"):
-        Validation(batch_loss(model, loss_fn=broken), [1])()
-    assert [module.training for module in model.modules()] == flags
