@@ -207,6 +207,7 @@ class LRFinder:
         refine: bool | int = False,
         repeats: int = 1,
         early_stop: bool = True,
+        grad_norms: bool = False,
         progress: bool = True,
         on_step: Callable[[int, float, float], None] | None = None,
     ) -> RangeTestResult:
@@ -239,6 +240,7 @@ class LRFinder:
             repeats: The number of sweeps, over different batches, whose mean is the curve.
             early_stop: End the sweep when the loss diverges. False runs all points; a loss that is not finite still
                 ends the sweep.
+            grad_norms: Record the norm of the gradients of each step, before clipping, in `result.grad_norms`.
             progress: Show a progress bar.
             on_step: Called as `on_step(index, lr, loss)` for each point of the main sweep, in order.
 
@@ -268,6 +270,7 @@ class LRFinder:
                 refine=refine,
                 repeats=repeats,
                 early_stop=early_stop,
+                grad_norms=grad_norms,
                 progress=progress,
                 on_step=on_step,
             )

@@ -39,6 +39,7 @@ class FindOptions:
     refine: bool | int = False
     repeats: int = 1
     early_stop: bool = True
+    grad_norms: bool = False
     progress: bool = True
     on_step: Callable[[int, float, float], None] | None = None
 

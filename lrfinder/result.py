@@ -107,6 +107,14 @@ class RangeTestResult:
         return self.curve.smoothed
 
     @property
+    def grad_norms(self) -> Floats | None:
+        """The norm of each step's gradients before clipping, shape (T,), infinite where it overflowed.
+
+        None without `find(grad_norms=True)`.
+        """
+        return self.curve.grad_norms
+
+    @property
     def stop_reason(self) -> StopReason | None:
         """Why the sweep ended; None for the part that an exception left behind."""
         return self.curve.stop_reason

@@ -34,6 +34,7 @@ from lrfinder.snapshot import Snapshot
 from lrfinder.training import (
     Batches,
     BatchLoss,
+    GradNormRecorder,
     LossQueue,
     OnPoint,
     Remaining,
@@ -153,8 +154,13 @@ class Search:
                 # The model starts again and the stream of batches goes on: other batches, another noise.
                 self.snapshot.rewind(streams=False)
             self.progress.phase("sweep" if options.repeats == 1 else f"sweep {repeat + 1}/{options.repeats}")
-            on_point = None if repeat else options.on_step
-            curve = self._run_sweep(lrs, validate=self._validate, on_point=on_point, early_stop=options.early_stop)
+            curve = self._run_sweep(
+                lrs,
+                validate=self._validate,
+                on_point=None if repeat else options.on_step,
+                early_stop=options.early_stop,
+                grad_norms=options.grad_norms,
+            )
             self._complete.append(curve)
 
     def _range(self) -> tuple[float, float]:
@@ -176,8 +182,10 @@ class Search:
         validate: Callable[[], Tensor] | None = None,
         on_point: OnPoint | None = None,
         early_stop: bool = True,
+        grad_norms: bool = False,
     ) -> Curve:
         self._sweep = Sweep(lrs, DEFAULT_STOP_RULE if early_stop else None)
+        norms = GradNormRecorder(self._step, len(lrs), self._device) if grad_norms else None
         self._error = run_sweep(
             self._sweep,
             self._lrs.write,
@@ -187,9 +195,11 @@ class Search:
             ranks=self.ranks,
             validate=validate,
             after_step=self._count,
+            after_loss=None if norms is None else norms.record,
             on_point=on_point,
         )
-        return _curve_of(self._sweep, self.options.smoothing)
+        curve = _curve_of(self._sweep, self.options.smoothing)
+        return curve if norms is None else replace(curve, grad_norms=norms.read(curve.indices))
 
     def _refine(self, curve: Curve) -> Refined:
         # Short trainings at a few learning rates about the curve's own suggestion.
@@ -309,9 +319,11 @@ def _mean(curves: list[Curve], smoothing: str) -> Curve:
         return curves[0]
     shared = sorted(set.intersection(*(set(curve.indices.tolist()) for curve in curves)))
     losses = np.mean([curve.losses[np.isin(curve.indices, shared)] for curve in curves], axis=0)
+    norms = [curve.grad_norms[np.isin(curve.indices, shared)] for curve in curves if curve.grad_norms is not None]
     shortest = min(curves, key=lambda curve: int(curve.indices[-1]) if len(curve) else -1)
     lrs = shortest.lrs[np.isin(shortest.indices, shared)]
-    return _smoothed(lrs, losses, np.array(shared, dtype=np.intp), shortest, smoothing)
+    mean = _smoothed(lrs, losses, np.array(shared, dtype=np.intp), shortest, smoothing)
+    return replace(mean, grad_norms=np.mean(norms, axis=0)) if norms else mean
 
 
 def _curve_of(sweep: Sweep, smoothing: str) -> Curve:

@@ -70,6 +70,7 @@ def test_the_signature_of_find():
         ("refine", KEYWORD, False),
         ("repeats", KEYWORD, 1),
         ("early_stop", KEYWORD, True),
+        ("grad_norms", KEYWORD, False),
         ("progress", KEYWORD, True),
         ("on_step", KEYWORD, None),
     ]

@@ -23,6 +23,8 @@ class Curve:
         indices: The place of each point in the sweep's grid, shape (T,); steps that were skipped leave gaps.
         stop_reason: Why the sweep ended, None where an exception cut it short.
         stop_lr: The rate at which it was stopped: the first one that was not finite, or the last point's.
+        grad_norms: The norm of the gradients of each step before clipping, infinite where it overflowed, shape (T,);
+            None where it was not recorded.
     """
 
     lrs: Floats
@@ -31,6 +33,7 @@ class Curve:
     indices: npt.NDArray[np.intp]
     stop_reason: StopReason | None
     stop_lr: float | None = None
+    grad_norms: Floats | None = None
 
     def __post_init__(self) -> None:
         """Copy the arrays, check them and make them read-only.
@@ -41,6 +44,9 @@ class Curve:
         for name in ("lrs", "losses", "smoothed"):
             self._freeze(name, np.array(getattr(self, name), dtype=np.float64))
         self._freeze("indices", np.array(self.indices, dtype=np.intp))
+        if self.grad_norms is not None:
+            norms = np.array(self.grad_norms, dtype=np.float64)
+            self._freeze("grad_norms", np.where(np.isfinite(norms), norms, np.inf), finite=False)
         if (self.lrs <= 0).any() or (self.lrs[1:] <= self.lrs[:-1]).any():
             raise ArgumentError(f"Curve(lrs=...) must be positive and strictly increasing, got lrs={self.lrs}.")
 
@@ -48,12 +54,12 @@ class Curve:
         """Return the number of points."""
         return len(self.lrs)
 
-    def _freeze(self, name: str, array: npt.NDArray[np.generic]) -> None:
+    def _freeze(self, name: str, array: npt.NDArray[np.generic], *, finite: bool = True) -> None:
         if array.ndim != 1 or array.shape != np.shape(self.lrs):
             raise ArgumentError(
                 f"Curve({name}=...) must have the shape of lrs={np.shape(self.lrs)}, one axis, got shape {array.shape}."
             )
-        if not np.isfinite(array).all():
+        if finite and not np.isfinite(array).all():
             raise ArgumentError(f"Curve({name}=...) must be finite, got {array}; a Sweep cuts what is not.")
         array.flags.writeable = False
         object.__setattr__(self, name, array)

@@ -159,6 +159,11 @@ class _AcceleratedStep(TrainingStep):
         with self._accelerator.no_sync(self._batch_loss.model):
             return super()._forward_backward(batch, count, last=last)
 
+    def _clip_or_measure(self, scale: float = 1.0) -> None:
+        if self.record_grad_norm and self._max_grad_norm is None:
+            self._accelerator.unscale_gradients(self._accelerated)  # clipping does it by itself
+        super()._clip_or_measure(scale)
+
     def _update(self) -> None:
         super()._update()
         self.skipped = self._ranks.any_skipped(self._accelerated.step_was_skipped)

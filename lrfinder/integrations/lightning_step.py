@@ -20,6 +20,7 @@ from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
 from lrfinder.integrations.lightning_state import make_quiet
 from lrfinder.optim import needs_closure
+from lrfinder.training import total_grad_norm
 
 __all__ = ["LightningStep", "lightning_finder", "only_step_listens", "train_batches"]
 
@@ -35,12 +36,16 @@ class LightningStep(pl.Callback):
         accumulation_steps: Micro-batches per optimizer step, as far as an epoch has so many.
         skipped: Whether the last call stepped nothing: the scaler skipped it, or `training_step` returned None.
         ranks: The ranks that take the same step.
+        record_grad_norm: Whether `grad_norm` is wanted.
+        grad_norm: The norm of the last step's gradients, unscaled and before clipping.
     """
 
     def __init__(self, trainer: pl.Trainer, optimizer: Optimizer) -> None:
         """Look at the trainer; nothing is run."""
         self.accumulation_steps = int(min(trainer.accumulate_grad_batches, trainer.num_training_batches))
         self.skipped = False
+        self.record_grad_norm: bool | None = False
+        self.grad_norm: Tensor | None = None
         self.ranks: Ranks = ALONE
         self._trainer = trainer
         self._closure = needs_closure(optimizer)
@@ -95,6 +100,16 @@ class LightningStep(pl.Callback):
     ) -> None:
         """Note that the backward pass is over."""
         self.ranks.after_backward()
+
+    def on_before_optimizer_step(
+        self,
+        trainer: pl.Trainer,  # noqa: ARG002 - Lightning passes it
+        pl_module: pl.LightningModule,
+        optimizer: Optimizer,  # noqa: ARG002 - Lightning passes it
+    ) -> None:
+        """Record the norm of the gradients, which are unscaled and not clipped yet."""
+        if self.record_grad_norm:
+            self.grad_norm = total_grad_norm(pl_module.parameters())
 
     def on_train_batch_end(
         self,

@@ -19,6 +19,7 @@ from lrfinder.finder import LRFinder
 from lrfinder.integrations.base import kept
 from lrfinder.integrations.transformers_lr import captured, check_scheduler, check_trainer, data_sets, set_lr
 from lrfinder.result import RangeTestResult
+from lrfinder.training import full_norm, total_grad_norm
 
 __all__ = ["captured", "find_lr", "set_lr"]
 
@@ -208,6 +209,8 @@ class _TrainerStep:
 
     def __init__(self, trainer: Trainer, ranks: Ranks) -> None:
         self.skipped = False
+        self.record_grad_norm: bool | None = False
+        self.grad_norm: Tensor | None = None
         self.accumulation_steps = trainer.args.gradient_accumulation_steps
         self._trainer = trainer
         self._ranks = ranks
@@ -228,8 +231,13 @@ class _TrainerStep:
         trainer.current_gradient_accumulation_steps = len(batches)
         model.zero_grad()
         shares = [self._share(batch, items, last=batch is batches[-1]) for batch in batches]
+        norm = None
         if args.max_grad_norm is not None and args.max_grad_norm > 0:
-            accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+            norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+        elif self.record_grad_norm:
+            accelerator.unscale_gradients()
+            norm = total_grad_norm(model.parameters())
+        self.grad_norm = full_norm(norm) if self.record_grad_norm and norm is not None else None
         trainer.optimizer.step()
         self.skipped = self._ranks.any_skipped(accelerator.optimizer_step_was_skipped)
         return torch.stack(shares).sum()

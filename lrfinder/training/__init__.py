@@ -2,6 +2,8 @@
 
 from lrfinder.training.batches import Batches
 from lrfinder.training.exclusive import use_exclusively
+from lrfinder.training.grad_norm import full_norm, total_grad_norm
+from lrfinder.training.grad_norm_recorder import GradNormRecorder
 from lrfinder.training.held_out import Remaining, held_out_count, pass_length
 from lrfinder.training.loaders import check_loader, clone, is_one_shot, is_ordered, shut_down
 from lrfinder.training.loop import OnPoint, run_steps, run_sweep
@@ -18,6 +20,7 @@ __all__ = [
     "VAL_MODES",
     "BatchLoss",
     "Batches",
+    "GradNormRecorder",
     "LossQueue",
     "OnPoint",
     "Remaining",
@@ -29,6 +32,7 @@ __all__ = [
     "check_loader",
     "clone",
     "forbid_other_optimizers",
+    "full_norm",
     "held_out_count",
     "is_one_shot",
     "is_ordered",
@@ -37,6 +41,7 @@ __all__ = [
     "run_steps",
     "run_sweep",
     "shut_down",
+    "total_grad_norm",
     "train_short",
     "use_exclusively",
 ]

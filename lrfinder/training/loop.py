@@ -104,6 +104,7 @@ def run_steps(
     ranks: Ranks,
     validate: Callable[[], Tensor] | None = None,
     after_step: Callable[[int], None] | None = None,
+    after_loss: Callable[[], None] | None = None,
     report: Callable[[], None] | None = None,
 ) -> Ending:
     """Take one optimizer step for each item of `set_lrs`.
@@ -120,6 +121,7 @@ def run_steps(
         ranks: The ranks that run the same steps: losses are means over them, and the data ends for all at once.
         validate: Measures the loss after the step, in place of the training loss before it.
         after_step: Called with the number of steps done, after each.
+        after_loss: Called after each step that is not taken again, before its loss is told.
         report: Called after each `tell`, but not after an exception.
 
     Returns:
@@ -130,11 +132,12 @@ def run_steps(
     """  # noqa: DOC502 - raised by the user's code
     losses = _Losses(queue, tell, ranks)
     stepper = _Stepper(step, batches, ranks, after_step or (lambda _: None))
-    report = report or (lambda: None)
+    after_loss, report = after_loss or (lambda: None), report or (lambda: None)
     data_ended = False
     try:
         for set_lr in set_lrs:
             loss = stepper.take(set_lr)
+            after_loss()
             if validate is not None and loss is not None:
                 loss = stepper.call(validate)
             losses.put(loss)
@@ -164,6 +167,7 @@ def run_sweep(
     ranks: Ranks,
     validate: Callable[[], Tensor] | None = None,
     after_step: Callable[[int], None] | None = None,
+    after_loss: Callable[[], None] | None = None,
     on_point: OnPoint | None = None,
 ) -> Exception | None:
     """Train one step at each learning rate that `sweep` asks for, until it stops.
@@ -177,6 +181,7 @@ def run_sweep(
         ranks: As for `run_steps`.
         validate: As for `run_steps`.
         after_step: As for `run_steps`.
+        after_loss: As for `run_steps`.
         on_point: Called with index, learning rate and loss of each point that is kept, in order.
 
     Returns:
@@ -207,6 +212,7 @@ def run_sweep(
         ranks=ranks,
         validate=validate,
         after_step=after_step,
+        after_loss=after_loss,
         report=report,
     )
     if ending.data_ended:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from lrfinder.distributed import ALONE, Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.optim import needs_closure
+from lrfinder.training.grad_norm import full_norm, total_grad_norm
 from lrfinder.training.loss import BatchLoss, scalar_loss
 from lrfinder.training.moving import move
 
@@ -24,10 +25,14 @@ class Step(Protocol):
     Attributes:
         accumulation_steps: How many micro-batches a step takes.
         skipped: Whether the last call left the parameters as they were, as when a GradScaler finds an overflow.
+        record_grad_norm: Set to True to have `grad_norm`; a step that cannot know it leaves this None.
+        grad_norm: The norm of the last call's gradients before clipping, if it is recorded.
     """
 
     accumulation_steps: int
     skipped: bool
+    record_grad_norm: bool | None
+    grad_norm: Tensor | None
 
     def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
         """Take one optimizer step on these micro-batches and return their mean loss, detached."""
@@ -49,6 +54,9 @@ class TrainingStep:
     Attributes:
         skipped: Whether the scaler kept the last call from stepping.
         accumulation_steps: As given.
+        record_grad_norm: Whether `grad_norm` is wanted.
+        grad_norm: The norm of the last call's gradients, unscaled and before clipping; with a closure, of its first
+            call.
     """
 
     def __init__(
@@ -63,6 +71,8 @@ class TrainingStep:
         ranks: Ranks = ALONE,
     ) -> None:
         self.skipped = False
+        self.record_grad_norm: bool | None = False
+        self.grad_norm: Tensor | None = None
         self.accumulation_steps = accumulation_steps
         self._ranks = ranks
         self._batch_loss = batch_loss
@@ -130,42 +140,57 @@ class TrainingStep:
     def _update(self) -> None:
         """Clip and step; where a framework has its own way, its integration has it here."""
         if self._scaler is None:
-            if self._max_grad_norm is not None:
-                self._clip(self._max_grad_norm)
+            self._clip_or_measure()
             self._optimizer.step()
         else:
             self._step_scaled(self._scaler)
 
-    def _clip(self, max_norm: float) -> None:
+    def _clip_or_measure(self, scale: float = 1.0) -> None:
+        """Clip the gradients if that is asked for, and record their norm if it is wanted.
+
+        Args:
+            scale: What the gradients are multiplied by, where they are not clipped.
+        """
+        if self._max_grad_norm is not None:
+            norm = self._clip(self._max_grad_norm)
+        elif self.record_grad_norm:
+            norm = total_grad_norm(self._parameters) / scale
+        else:
+            return
+        self.grad_norm = full_norm(norm) if self.record_grad_norm else None
+
+    def _clip(self, max_norm: float) -> Any:
         if any(p.grad is not None and p.grad.is_sparse for p in self._parameters):
             raise ArgumentError(
                 f"LRFinder(max_grad_norm={max_norm}) cannot clip sparse gradients, which torch has no norm "
                 "for; use Embedding(sparse=False), or leave max_grad_norm out."
             )
-        self._clip_grad_norm(self._parameters, max_norm)
+        return self._clip_grad_norm(self._parameters, max_norm)
 
     def _step_scaled(self, scaler: torch.amp.GradScaler) -> None:
         if self._max_grad_norm is not None:
             scaler.unscale_(self._optimizer)
-            self._clip(self._max_grad_norm)
         # Reads the scale from the device, as the scaler itself reads whether a gradient overflowed.
         before = scaler.get_scale()
+        self._clip_or_measure(before)
         scaler.step(self._optimizer)
         scaler.update()
         self.skipped = self._ranks.any_skipped(scaler.get_scale() < before)
 
     def _step_with_closure(self, batches: Sequence[Any]) -> Tensor:
         first: list[Tensor] = []
+        norms: list[Tensor | None] = []
 
         def closure() -> Tensor:
             self._optimizer.zero_grad()
             loss = self._accumulate(batches)
-            if self._max_grad_norm is not None:
-                self._clip(self._max_grad_norm)
+            self._clip_or_measure()
             first.append(loss)
+            norms.append(self.grad_norm)
             return loss
 
         self._optimizer.step(closure)  # type: ignore[arg-type]  # typed for float closures, used with tensors
+        self.grad_norm = norms[0]
         return first[0]
 
 
@@ -179,10 +204,14 @@ class UserStep:
     Attributes:
         skipped: Always False: what the user's own scaler does is not seen.
         accumulation_steps: Always 1: the user's step accumulates by itself.
+        record_grad_norm: Always None: the gradients are not seen.
+        grad_norm: Always None.
     """
 
     def __init__(self, step: Callable[[Any], Any], device: torch.device) -> None:
         self.skipped = False
+        self.record_grad_norm: bool | None = None
+        self.grad_norm: Tensor | None = None
         self.accumulation_steps = 1
         self._step = step
         self._device = device
