@@ -223,7 +223,7 @@ class Search:
             return ShortTraining(self._score(measure, losses), losses)
 
         return refine(
-            probe, start, curve, self._context, steps, seen=lambda: self.ranks.mean(float(reused_batches)) > 0
+            probe, start, curve, self._context, steps, reused_batches=lambda: self.ranks.mean(float(reused_batches)) > 0
         )
 
     def _train_short(self, batches: Batches, lr: float, steps: int) -> Floats | None:

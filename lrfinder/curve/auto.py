@@ -1,62 +1,62 @@
 """The default rule: which learning rate to train with, and why.
 
-Its form and constants were chosen on the benchmark in `tests/benchmarks`. They are fitted to all of its tasks; how they
-do where the scored task is left out stands in the README.
+Its form and its constants were chosen on the benchmark in `tests/benchmarks`, whose README says how the rule does on
+tasks that were left out.
 """
 
+import dataclasses
 import math
 
 import numpy as np
 
 from lrfinder.curve.curve import Context, Curve
-from lrfinder.curve.features import divergence_lr, fall, falls, noise, plateau, unit
+from lrfinder.curve.divergence import divergence_lr
 from lrfinder.errors import NoSuggestionError
 
-__all__ = ["choose"]
+__all__ = ["choose", "for_training"]
 
-BELOW_VALLEY = 4.2
-"""The sweep passes the rates quickly: a training that stays near one wants less than the middle of the valley. A cliff
-often lies just above the best rate, and being a little low costs little."""
+BELOW_VALLEY = 4.2  # divides the middle of the valley: a training stays at an lr that the sweep only passes
+BELOW_DIVERGENCE = 5.0  # divides the lr of divergence where the valley is lost in noise
+BELOW_ALWAYS = 2.0  # divides the lr of divergence, for the largest lr that is ever suggested
+CLEAR_VALLEY = 2.5  # standard deviations of a single loss that the depth of a clear valley exceeds
+POINTS_PER_DECADE = 20  # density of the sweep that the divisors hold for, that of about num_iter=100
+DENSITY_POWER = 0.5  # a denser sweep has its features at lower learning rates: divisor ~ density^-this
+MEASURED_DENSITIES = (5, 100)  # points per decade for which that was measured; the ends count beyond them
+ASSUMED_STEPS = 1_000  # length of the training that the divisors hold for, assumed where it is not given
+LENGTH_POWER = 0.3  # longer trainings want lower learning rates: lr ~ total_steps^-this
 
-BELOW_DIVERGENCE = 5.0
-"""Where the valley is buried in noise, stay this factor below divergence."""
 
-BELOW_ALWAYS = 2.0
-"""Whatever the valley and the length of the training say, stay this factor below divergence."""
+@dataclasses.dataclass(frozen=True)
+class _Anchor:
+    """A learning rate on the curve from which the rule goes down.
 
-CLEAR_VALLEY = 2.5
-"""A valley is clear when its depth exceeds so many standard deviations of a single loss."""
+    Args:
+        lr: The learning rate.
+        divisor: What it is divided by, at `POINTS_PER_DECADE`.
+        name: What it is.
+        why: Why it was taken, or nothing.
+    """
 
-POINTS_PER_DECADE = 20
-"""The speed of the sweep that the factors hold for; `num_iter=100` makes about so many."""
-
-SPEED_POWER = 0.5
-"""The slower a sweep, the further down its features lie: they go with its points per decade to the minus this."""
-
-MEASURED_SPEEDS = (5, 100)
-"""So far that was measured: the factors are those of these ends beyond them."""
-
-ASSUMED_STEPS = 1_000
-"""The length of training that the factors hold for, and that is assumed where `total_steps` isn't given."""
-
-HORIZON_POWER = 0.3
-"""Longer trainings want smaller rates: the rate goes with the length T as T to the minus this."""
+    lr: float
+    divisor: float
+    name: str
+    why: str = ""
 
 
 def choose(curve: Curve, context: Context) -> tuple[float, str]:
-    """Choose the rate to train with: below the middle of the curve's valley, and less for a longer training.
+    """Return the learning rate below the middle of the curve's valley, lower for a longer training.
 
-    With the smoothed losses L_i at the rates r_i, the plateau L_0 of the first losses, the depth d of the fall, and D
-    points per decade of the rate:
+    With the smoothed losses L_i at the learning rates lr_i, the plateau L_0 of the first losses, the depth d of the
+    descent, and D points per decade:
 
-        w_i = clip((L_0 - L_i) / d, 0, 1)^2
-        middle = exp(sum_i w_i log r_i / sum_i w_i)
-        rate = middle / 4.2 * (D / 20)^0.5 * (1000 / T)^0.3
+        w_i    = clip((L_0 - L_i) / d, 0, 1)^2
+        middle = exp(sum_i w_i log lr_i / sum_i w_i)
+        lr     = middle / 4.2 * (D / 20)^0.5 * (1000 / total_steps)^0.3
 
     The middle is steadier than the lowest point, whose place is noise. Where the depth is less than 2.5 standard
-    deviations of a single loss (a warm start; tiny batches; sparse gradients), the valley says nothing:
+    deviations of a single loss (a trained model, tiny batches, sparse gradients), the valley tells nothing:
 
-        rate = divergence / 5 * (D / 20)^0.5 * (1000 / T)^0.3
+        lr     = divergence / 5 * (D / 20)^0.5 * (1000 / total_steps)^0.3
 
     Either is held below half of divergence.
 
@@ -68,45 +68,56 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
         The learning rate and the reason, one sentence without its full stop.
 
     Raises:
-        NoSuggestionError: If the loss neither fell nor rose clearly, so that the curve says nothing.
+        NoSuggestionError: If the loss neither fell nor rose clearly, so that the curve tells nothing.
     """
-    divergence, depth = divergence_lr(curve, context), fall(curve)
-    clear = depth > CLEAR_VALLEY * noise(curve)
-    if divergence is None and not (falls(curve) and depth > 0):
+    divergence = divergence_lr(curve, context)
+    if divergence is None and not (curve.has_clear_descent and curve.depth > 0):
         raise NoSuggestionError(
-            "auto: the loss neither fell nor rose clearly at any rate. Raise end_lr, or use larger batches or repeats."
+            "auto: the loss neither fell nor rose clearly at any learning rate. "
+            "Raise end_lr, or use larger batches or repeats."
         )
-    if clear or divergence is None:
-        anchor, factor, seen = _middle_of_valley(curve), BELOW_VALLEY, "the middle {:.1e} of the valley"
+    if divergence is None or curve.depth > CLEAR_VALLEY * curve.noise:
+        anchor = _Anchor(_middle_of_valley(curve), BELOW_VALLEY, "valley's middle")
     else:
-        anchor, factor, seen = divergence, BELOW_DIVERGENCE, "divergence at {:.1e}, the fall being lost in noise"
-    factor /= (_points_per_decade(curve, anchor) / POINTS_PER_DECADE) ** SPEED_POWER
-    rate, reason = anchor / factor, f"a factor {factor:.1f} below {seen.format(anchor)}"
-    rate, reason = _for_horizon(rate, reason, context.total_steps)
-    if divergence is not None and divergence / BELOW_ALWAYS < rate:
-        return divergence / BELOW_ALWAYS, f"a factor {BELOW_ALWAYS} below divergence, the most that is safe"
-    return rate, reason
+        anchor = _Anchor(divergence, BELOW_DIVERGENCE, "divergence", ", as noise hides the valley")
+    divisor = anchor.divisor / (_points_per_decade(curve, anchor.lr) / POINTS_PER_DECADE) ** DENSITY_POWER
+    factor = (ASSUMED_STEPS / (context.total_steps or ASSUMED_STEPS)) ** LENGTH_POWER
+    lr = anchor.lr / divisor * factor
+    if divergence is not None and divergence / BELOW_ALWAYS < lr:
+        return divergence / BELOW_ALWAYS, f"divergence {divergence:.1e} / {BELOW_ALWAYS}, the highest that is suggested"
+    reason = f"{anchor.name} {anchor.lr:.1e} / {divisor:.1f}{anchor.why}"
+    if context.total_steps is None:
+        return lr, f"{reason}, for an assumed {ASSUMED_STEPS:,} steps"
+    return lr, f"{reason}, {for_training(factor, context)}"
+
+
+def for_training(factor: float, context: Context) -> str:
+    """Return the part of a reason that says how a learning rate was changed for the training.
+
+    Args:
+        factor: What the learning rate was multiplied by.
+        context: What is known of the training, `total_steps` among it.
+
+    Returns:
+        A phrase.
+
+    Example:
+        >>> for_training(1.57, Context(total_steps=220))
+        'x 1.6 for a training of 220 steps with one_cycle'
+    """
+    return f"x {factor:#.2g} for a training of {context.total_steps or 0:,} steps with {context.schedule}"
 
 
 def _middle_of_valley(curve: Curve) -> float:
-    shares = np.clip((plateau(curve) - unit(curve)[1]) / fall(curve), 0.0, 1.0)
-    decades = np.log(curve.lrs)
-    weights = shares**2 * np.gradient(decades)  # rates need not be evenly spaced
-    return math.exp(float(np.average(decades, weights=weights)))
+    shares = np.clip((curve.plateau - curve.unit_smoothed) / curve.depth, 0.0, 1.0)
+    log_lrs = np.log(curve.lrs)
+    weights = shares**2 * np.gradient(log_lrs)  # learning rates need not be evenly spaced
+    return math.exp(float(np.average(log_lrs, weights=weights)))
 
 
-def _points_per_decade(curve: Curve, rate: float) -> float:
-    # About this rate: a sweep in linear steps becomes ever denser.
+def _points_per_decade(curve: Curve, lr: float) -> float:
+    # About this learning rate: a sweep in linear steps becomes ever denser.
     if len(curve) < 2:
         return POINTS_PER_DECADE
     decades = np.log10(curve.lrs)
-    return float(np.clip(1 / np.interp(math.log10(rate), decades, np.gradient(decades)), *MEASURED_SPEEDS))
-
-
-def _for_horizon(rate: float, reason: str, total_steps: int | None) -> tuple[float, str]:
-    steps = total_steps or ASSUMED_STEPS
-    factor = (ASSUMED_STEPS / steps) ** HORIZON_POWER
-    if total_steps is None:
-        return rate, f"{reason}, for an assumed {steps:,} steps"
-    verb = "lowered" if factor < 1 else "raised" if factor > 1 else "as it is"
-    return rate * factor, f"{reason}, {verb} for {steps:,} steps"
+    return float(np.clip(1 / np.interp(math.log10(lr), decades, np.gradient(decades)), *MEASURED_DENSITIES))

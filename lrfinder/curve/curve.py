@@ -1,10 +1,12 @@
 """What a range test measured and what is known of the training, as frozen data."""
 
 import dataclasses
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from lrfinder.curve import features
 from lrfinder.curve.arrays import Floats
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.errors import ArgumentError
@@ -16,15 +18,25 @@ __all__ = ["NOTHING_KNOWN", "Context", "Curve"]
 class Curve:
     """The measured points of one sweep.
 
+    Its features (`unit_losses` and what follows) are for rules. They depend on neither the loss's scale nor its offset,
+    need at least one point, and are computed when they are first read.
+
     Args:
         lrs: Learning rates, positive and strictly increasing, not necessarily evenly spaced, shape (T,).
-        losses: The loss at each rate, finite, shape (T,).
+        losses: The loss at each learning rate, finite, shape (T,).
         smoothed: The losses without their noise, shape (T,).
-        indices: The place of each point in the sweep's grid, shape (T,); steps that were skipped leave gaps.
+        indices: The index of each point in the sweep's grid, shape (T,); skipped steps leave gaps.
         stop_reason: Why the sweep ended, None where an exception cut it short.
-        stop_lr: The rate at which it was stopped: the first one that was not finite, or the last point's.
+        stop_lr: The learning rate at which it was stopped: the first one that was not finite, or the last point's.
         grad_norms: The norm of the gradients of each step before clipping, infinite where it overflowed, shape (T,);
             None where it was not recorded.
+
+    Example:
+        >>> lrs = np.geomspace(1e-4, 1.0, 41)
+        >>> losses = 2 + 1 / (1 + lrs / 0.01)
+        >>> curve = Curve(lrs=lrs, losses=losses, smoothed=losses, indices=np.arange(41), stop_reason=None)
+        >>> curve.has_clear_descent, curve.lowest_index
+        (True, 39)
     """
 
     lrs: Floats
@@ -54,6 +66,50 @@ class Curve:
         """Return the number of points."""
         return len(self.lrs)
 
+    @property
+    def unit_losses(self) -> Floats:
+        """The losses on a scale where the lowest is 0 and three quarters lie below 1, shape (T,)."""
+        return self._normalized[0]
+
+    @property
+    def unit_smoothed(self) -> Floats:
+        """The smoothed losses on the scale of `unit_losses`, shape (T,)."""
+        return self._normalized[1]
+
+    @cached_property
+    def lowest_index(self) -> int:
+        """The index of the lowest smoothed loss; the first and last points are not searched."""
+        return features.lowest_index(self.unit_smoothed)
+
+    @property
+    def lowest(self) -> float:
+        """The lowest smoothed loss, on the scale of `unit_losses`."""
+        return float(self.unit_smoothed[self.lowest_index])
+
+    @cached_property
+    def plateau(self) -> float:
+        """The median of the first losses, on the scale of `unit_losses`."""
+        return features.plateau(self.unit_losses)
+
+    @property
+    def depth(self) -> float:
+        """How far the smoothed loss falls from the plateau, not negative, on the scale of `unit_losses`."""
+        return max(self.plateau - self.lowest, 0.0)
+
+    @cached_property
+    def noise(self) -> float:
+        """The standard deviation of a single loss, on the scale of `unit_losses`."""
+        return features.noise(self.unit_losses, self.lowest_index)
+
+    @cached_property
+    def has_clear_descent(self) -> bool:
+        """Whether the loss falls by more than its noise explains."""
+        return features.descends(self.unit_losses, self.lowest_index, self.noise)
+
+    @cached_property
+    def _normalized(self) -> tuple[Floats, Floats]:
+        return features.normalize(self.losses, self.smoothed)
+
     def _freeze(self, name: str, array: npt.NDArray[np.generic], *, finite: bool = True) -> None:
         if array.ndim != 1 or array.shape != np.shape(self.lrs):
             raise ArgumentError(
@@ -72,10 +128,10 @@ class Context:
     Args:
         optimizer: The optimizer's class name, `""` where unknown.
         momentum: SGD's momentum, or Adam's first beta; 0 without.
-        total_steps: How many steps the training will have, None where unknown.
-        schedule: The schedule that the rate is for, by its name in `lrfinder.SCHEDULES`.
+        total_steps: The length of the training in optimizer steps, None where unknown.
+        schedule: The schedule that the learning rate is for, by its name in `lrfinder.SCHEDULES`.
         val: Whether each loss was measured after its step, on held-out data.
-        batch_size: Samples in a batch, where known.
+        batch_size: Samples in a batch, None where unknown.
     """
 
     optimizer: str = ""

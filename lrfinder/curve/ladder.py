@@ -1,4 +1,4 @@
-"""Short annealed restarts at a few learning rates about the curve's: start large, see it fail, go down, by machine."""
+"""Refining: short trainings at a few learning rates about the curve's own suggestion, and a choice among them."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lrfinder.curve.auto import for_training
 from lrfinder.curve.curve import Context, Curve
-from lrfinder.curve.features import divergence_lr
+from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.rules import suggest
 from lrfinder.curve.smoothing import smooth
 from lrfinder.curve.suggestion import Suggestion
@@ -18,50 +19,41 @@ from lrfinder.errors import NoSuggestionError
 
 __all__ = ["MOST_PROBES", "Refined", "ShortTraining", "choose", "is_steady", "largest_rise", "probe_steps", "refine"]
 
-BUDGET = 500
-"""Optimizer steps that all probes together may take ..."""
-
-BUDGET_SHARE = 0.05
-"""... or this share of the training, whichever is larger."""
-
-MOST_PROBES = 4
-PER_DECADE = 3
-RUNGS_ABOVE = 2
-"""The ladder: at most so many rates, so many a decade, from so many above the curve's own suggestion. Few long probes
-tell more than many short ones: on the benchmark, half as many steps each nearly double the regret."""
-
-TIE = 0.02
-"""Rates whose gains differ by less than this share are as good as each other: the lowest of them is taken."""
-
-HORIZON_POWER = 0.2
-"""A short training likes larger rates: the best one goes with the length as n to the minus this."""
-
-BELOW_DIVERGENCE = 1.5
-"""The suggestion stays this factor below divergence."""
-
-UNSTEADY_SHARE = 0.1
-"""A short training is unsteady if its loss takes back this share of its fall ..."""
-
-UNSTEADY_NOISE = 2.5
-"""... and more than so many standard deviations of a single loss."""
-
-BELOW_UNSTEADY = 3.5
-"""What a short training survives, a longer one at the same rate may not: it is near the edge for so much longer. The
-suggestion, before it is corrected for the horizon, stays this factor below the lowest rate that was unsteady."""
-
-EDGE_SHARE = 0.04
-"""This share of the losses at either end is left aside: there a smooth line is as noisy as the losses."""
+# Few long short trainings tell more than many: with half as many steps each, the benchmark's regret nearly doubles.
+BUDGET = 500  # optimizer steps of all short trainings together, at least
+BUDGET_SHARE = 0.05  # share of the training that they may take where it is more
+MOST_PROBES = 4  # short trainings in total
+PER_DECADE = 3  # learning rates per decade
+RUNGS_ABOVE = 2  # learning rates between the curve's own suggestion and the first that is tried
+TIE = 0.02  # gains that differ by less than this share count as equal: the lowest learning rate is taken
+PROBE_LENGTH_POWER = 0.2  # shorter trainings want higher learning rates: lr ~ steps^-this
+DIVERGENCE_MARGIN = 1.5  # divides the lr of divergence, for the largest lr that is suggested
+UNSTEADY_SHARE = 0.1  # share of its fall that the loss of an unsteady short training takes back
+UNSTEADY_NOISE = 2.5  # standard deviations of a single loss that it rises
+BELOW_UNSTEADY = 3.5  # divides the lowest unsteady lr: a longer training stays near it for longer
+PROBE_EDGE_SHARE = 0.04  # share of the losses at either end that is not searched for a rise
 
 
 class ShortTraining(NamedTuple):
-    """What a probe came to: the loss that scores it, infinite where it blew up, and its training losses."""
+    """The outcome of a short training.
+
+    Args:
+        score: The loss after it, infinite where it diverged.
+        losses: Its training losses, shape (n,).
+    """
 
     score: float
     losses: npt.NDArray[np.float64]
 
 
 class Tried(NamedTuple):
-    """A rung of the ladder: its rate, how far the score fell, and whether the training was steady."""
+    """A learning rate that was tried.
+
+    Args:
+        lr: The learning rate.
+        gain: How far the score fell, minus infinity where the training diverged.
+        steady: Whether the training loss fell without a clear rise.
+    """
 
     lr: float
     gain: float
@@ -70,11 +62,11 @@ class Tried(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Refined:
-    """What refining tried and found.
+    """The outcome of refining.
 
     Args:
-        suggestion: The rate, or None where no probe gained anything.
-        probes: `(lr, score)` of each restart in order; a score is a loss, infinite where it blew up.
+        suggestion: The suggestion, or None where no short training lowered the loss.
+        probes: `(lr, score)` of each short training in order; a score is a loss, infinite where it diverged.
     """
 
     suggestion: Suggestion | None
@@ -85,11 +77,11 @@ def probe_steps(total_steps: int, budget: int | None = None) -> int:
     """Return how many optimizer steps one short training takes.
 
     Args:
-        total_steps: The length T of the training.
-        budget: Steps that all short trainings together may take; max(500, T / 20) by default.
+        total_steps: The length of the training.
+        budget: Steps that all short trainings together may take; max(500, total_steps / 20) by default.
 
     Returns:
-        The share of one short training, at most T.
+        The share of one short training, at most `total_steps`.
 
     Example:
         >>> probe_steps(1_000), probe_steps(100_000), probe_steps(1_000, budget=200)
@@ -102,56 +94,56 @@ def probe_steps(total_steps: int, budget: int | None = None) -> int:
 
 def refine(
     probe: Callable[[int, float], ShortTraining],
-    start: float,
+    initial_score: float,
     curve: Curve,
     context: Context,
     steps: int,
     *,
-    seen: Callable[[], bool] = lambda: False,
+    reused_batches: Callable[[], bool] = lambda: False,
 ) -> Refined:
-    """Climb a ladder of rates about the one that the curve suggests, and choose.
+    """Try a few learning rates about the one that the curve suggests, and choose.
 
-    It begins above that one, yet below divergence, goes down while that gains more, and up where the largest rate has
-    gained the most.
+    The first one lies above that, yet below divergence. The next ones go down while that gains more, and up where the
+    highest one has gained the most.
 
     Args:
-        probe: `probe(index, lr)` trains from the snapshot for `steps` steps, the target schedule squeezed into them, on
+        probe: `probe(index, lr)` restores the snapshot and trains for `steps` steps with the whole schedule in them, on
             the same batches each time.
-        start: The loss that scores a probe, before any training.
+        initial_score: The loss that scores a short training, before any training.
         curve: The measured sweep.
         context: What is known of the training, `total_steps` among it.
-        steps: The length of one probe.
-        seen: Tells, after the probes, whether they were scored on too little that they had not trained on: a loader of
-            few batches, and no validation data. Memorizing scores well at rates that are too large, so such probes may
-            lower the curve's own suggestion, and never raise it.
+        steps: The length of one short training.
+        reused_batches: Returns, after the short trainings, whether they were scored on batches that they were trained
+            on: a loader of few batches and no validation data. Memorizing scores well at learning rates that are too
+            high, so such short trainings may lower the curve's own suggestion and never raise it.
 
     Returns:
-        All probes and the suggestion.
+        All short trainings and the suggestion.
     """
     top = divergence_lr(curve, context) or float(curve.lrs[-1])
-    middle = _suggested(curve, context, top)
-    highest = math.floor(PER_DECADE * math.log10(top / middle))
+    own_lr = _own_lr(curve, context, top)
+    highest = math.floor(PER_DECADE * math.log10(top / own_lr))
     rung: int | None = min(RUNGS_ABOVE, highest)
     probes: list[tuple[float, float]] = []
     tried: dict[int, Tried] = {}
     while rung is not None and len(tried) < MOST_PROBES:
-        lr = middle * 10 ** (rung / PER_DECADE)
+        lr = own_lr * 10 ** (rung / PER_DECADE)
         trained = probe(len(probes), lr)
         probes.append((lr, trained.score))
-        gain = start - trained.score if math.isfinite(trained.score) else -math.inf
+        gain = initial_score - trained.score if math.isfinite(trained.score) else -math.inf
         tried[rung] = Tried(lr, gain, is_steady(trained.losses))
         rung = _next_rung(tried, highest)
     try:
         suggestion = choose(tried, top, curve, context, steps)
-        if seen() and middle < suggestion.lr:
-            suggestion = _kept(middle, suggestion, curve)
+        if reused_batches() and own_lr < suggestion.lr:
+            suggestion = _kept(own_lr, suggestion, curve)
     except NoSuggestionError:
         suggestion = None
     return Refined(suggestion=suggestion, probes=tuple(probes))
 
 
 def is_steady(losses: npt.ArrayLike) -> bool:
-    """Tell whether a short training went down without a clear rise on its way.
+    """Return whether the loss of a short training fell without a clear rise.
 
     It is steady unless its largest rise exceeds both `UNSTEADY_SHARE` of the fall and `UNSTEADY_NOISE` standard
     deviations of a single loss.
@@ -160,7 +152,7 @@ def is_steady(losses: npt.ArrayLike) -> bool:
         losses: The training losses, shape (n,).
 
     Returns:
-        Whether it was steady; False where there are too few losses to tell.
+        Whether it was steady; False where there are too few losses.
 
     Example:
         >>> falling = np.linspace(2.0, 1.0, 50)
@@ -173,9 +165,9 @@ def is_steady(losses: npt.ArrayLike) -> bool:
 
 
 def largest_rise(losses: npt.ArrayLike) -> tuple[float, float]:
-    """Measure how far the loss of a short training rose again on its way.
+    """Return the largest rise of the loss of a short training.
 
-    With the smoothed losses L_i the largest rise is max_i (L_i - min_{j<i} L_j).
+    With the smoothed losses L_i it is max_i (L_i - min_{j<i} L_j).
 
     Args:
         losses: The training losses, shape (n,).
@@ -187,13 +179,69 @@ def largest_rise(losses: npt.ArrayLike) -> tuple[float, float]:
     losses = np.asarray(losses, dtype=np.float64)
     if len(losses) < MIN_POINTS:
         return math.inf, math.inf
-    edge = math.ceil(EDGE_SHARE * len(losses))
+    edge = math.ceil(PROBE_EDGE_SHARE * len(losses))
     smoothed = smooth(losses)[edge : len(losses) - edge]
     lowest = np.minimum.accumulate(smoothed)
     rise = float(np.max(smoothed - lowest))
-    fall = np.median(losses[:MIN_POINTS]) - float(lowest[-1])
+    fall = float(np.median(losses[:MIN_POINTS]) - lowest[-1])
     deviation = float(np.mean(np.abs(np.diff(losses)))) * math.sqrt(math.pi) / 2
     return rise / fall if fall > 0 else math.inf, rise / deviation if deviation > 0 else math.inf
+
+
+def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Context, steps: int) -> Suggestion:
+    """Return the suggestion that short trainings lead to.
+
+    Of the steady ones it takes the lowest learning rate within `TIE` of the largest gain, moved to the top of a
+    parabola through it and its neighbours, and held `BELOW_UNSTEADY` below unsteady ones. This is multiplied by
+    (steps / total_steps)^`PROBE_LENGTH_POWER` and held below divergence.
+
+    Args:
+        tried: The short trainings by their rung, `PER_DECADE` a decade.
+        top: The learning rate of divergence, or the largest one of the sweep.
+        curve: The measured sweep.
+        context: What is known of the training.
+        steps: The length of one short training.
+
+    Returns:
+        The suggestion.
+
+    Raises:
+        NoSuggestionError: If no short training lowered the loss.
+    """
+    steady = {rung: each for rung, each in tried.items() if each.steady and each.gain > -math.inf} or tried
+    most = max(each.gain for each in steady.values())
+    if not most > 0:
+        raise NoSuggestionError("refine: no short training lowered the loss. Look for a bug, or widen the range.")
+    rung = min(rung for rung, each in steady.items() if each.gain >= (1 - TIE) * most)
+    shift = 10 ** (_vertex([steady[near].gain for near in (rung - 1, rung, rung + 1) if near in steady]) / PER_DECADE)
+    unsteady = min((each.lr for at, each in tried.items() if at > rung and at not in steady), default=math.inf)
+    factor = (steps / (context.total_steps or steps)) ** PROBE_LENGTH_POWER
+    if steady[rung].lr * shift <= unsteady / BELOW_UNSTEADY:
+        lr = steady[rung].lr * shift * factor
+        moved = "" if shift == 1 else f" x {shift:#.2g} as its neighbours suggest,"
+        reason = f"short training at {steady[rung].lr:.1e},{moved}"
+    else:
+        lr = unsteady / BELOW_UNSTEADY * factor
+        reason = f"unsteady at {unsteady:.1e} / {BELOW_UNSTEADY},"
+    reason += f" {for_training(factor, context)}"
+    if lr > top / DIVERGENCE_MARGIN:
+        lr = top / DIVERGENCE_MARGIN
+        reason = f"divergence {top:.1e} / {DIVERGENCE_MARGIN}, the highest that is suggested"
+    reason += f"; of {len(tried)} short trainings of {steps:,} steps {_ranking(tried, steady, rung)}"
+    return Suggestion(lr=lr, rule="refine", reason=reason, index=_nearest(curve, lr))
+
+
+def _ranking(tried: Mapping[int, Tried], steady: Mapping[int, Tried], chosen: int) -> str:
+    """Return which short training scored best, and why another one was chosen where it was."""
+    best, best_steady = (max(each, key=lambda rung: (each[rung].gain, -rung)) for each in (tried, steady))
+    parts = [f"{tried[best].lr:.1e} scored best"]
+    if best not in steady:
+        parts[0] += ", but its loss rose on the way"
+        parts.append(f"{tried[best_steady].lr:.1e} scored best of the steady ones")
+    if chosen != best_steady:
+        share = tried[chosen].gain / tried[best_steady].gain
+        parts.append(f"{tried[chosen].lr:.1e} gained {share:.0%} as much at a lower lr")
+    return ", ".join(parts)
 
 
 def _next_rung(tried: Mapping[int, Tried], highest: int) -> int | None:
@@ -207,43 +255,6 @@ def _steady_gain(tried: Tried) -> float:
     return tried.gain if tried.steady else -math.inf
 
 
-def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Context, steps: int) -> Suggestion:
-    """Choose the rate to train with from the probes.
-
-    Of the steady ones the best is the lowest rate within `TIE` of the largest gain, refined by a parabola through it
-    and its neighbours and held below the unsteady ones; it is corrected for the horizon as (n / T)^`HORIZON_POWER` and
-    held below divergence.
-
-    Args:
-        tried: The probes by their rung, `PER_DECADE` a decade.
-        top: The rate of divergence, or the largest one of the sweep.
-        curve: The measured sweep.
-        context: What is known of the training.
-        steps: The length n of one probe.
-
-    Returns:
-        The suggestion.
-
-    Raises:
-        NoSuggestionError: No probe ended below the loss before training.
-    """
-    steady = {rung: each for rung, each in tried.items() if each.steady and each.gain > -math.inf} or tried
-    most = max(each.gain for each in steady.values())
-    if not most > 0:
-        raise NoSuggestionError("refine: no short training lowered the loss. Look for a bug, or widen the range.")
-    rung = min(rung for rung, each in steady.items() if each.gain >= (1 - TIE) * most)
-    neighbours = [steady[near].gain for near in (rung - 1, rung, rung + 1) if near in steady]
-    best = steady[rung].lr * 10 ** (_vertex(neighbours) / PER_DECADE)
-    edge = min((each.lr for at, each in tried.items() if at > rung and at not in steady), default=math.inf)
-    best = min(best, edge / BELOW_UNSTEADY)
-    total_steps = context.total_steps or steps
-    lr = min(best * (steps / total_steps) ** HORIZON_POWER, top / BELOW_DIVERGENCE)
-    reason = f"{len(tried)} short trainings of {steps:,} steps favour {best:.1e}"
-    reason += f", unsteady at {edge:.1e}" if edge < math.inf else ""
-    reason += f", lowered for {total_steps:,} steps" if total_steps > steps else ""
-    return Suggestion(lr=float(lr), rule="refine", reason=reason, index=_nearest(curve, lr))
-
-
 def _vertex(gains: list[float]) -> float:
     """Return the place of a parabola's top, in rungs from the middle one of three; 0 if one of them is missing."""
     if len(gains) < 3 or not np.all(np.isfinite(gains)):
@@ -253,16 +264,19 @@ def _vertex(gains: list[float]) -> float:
     return float(np.clip(0.5 * (below - above) / curvature, -0.5, 0.5)) if curvature < 0 else 0.0
 
 
-def _kept(lr: float, found: Suggestion, curve: Curve) -> Suggestion:
-    reason = "the curve's own rate, for too little data were left to score the short trainings; pass a val_loader"
-    return replace(found, lr=lr, reason=reason, index=_nearest(curve, lr))
+def _kept(own_lr: float, found: Suggestion, curve: Curve) -> Suggestion:
+    reason = (
+        f"the curve's own {own_lr:.1e}, as the short trainings, which suggest {found.lr:.1e}, were scored on batches "
+        "that they were trained on; pass a val_loader"
+    )
+    return replace(found, lr=own_lr, reason=reason, index=_nearest(curve, own_lr))
 
 
 def _nearest(curve: Curve, lr: float) -> int:
     return int(np.argmin(np.abs(np.log(curve.lrs) - math.log(lr))))
 
 
-def _suggested(curve: Curve, context: Context, top: float) -> float:
+def _own_lr(curve: Curve, context: Context, top: float) -> float:
     try:
         return suggest("auto", curve, context).lr
     except NoSuggestionError:

@@ -5,14 +5,16 @@ import dataclasses
 import numpy as np
 
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
-from lrfinder.curve.features import bottom, divergence_lr, fall, falls, noise, plateau, unit
+from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.sweep import MIN_POINTS
 
 __all__ = ["Landmarks", "find_landmarks"]
 
 SLOPE_SHARE = 0.03  # slopes are taken over this share of the points on either side
-BAND_NOISE = 1.5  # the loss has left its plateau once it is this many standard deviations of a single loss below it,
-BAND_FALL = 0.02  # and this share of the whole fall
+BAND_NOISE = 1.5  # standard deviations of a single loss below the plateau at which the loss has left it
+BAND_DEPTH = (
+    0.02  # share of the descent's depth below the plateau at which it has left it; the larger of the two counts
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,31 +53,31 @@ def find_landmarks(curve: Curve, context: Context = NOTHING_KNOWN) -> Landmarks:
     """
     if len(curve) < MIN_POINTS:
         return Landmarks()
-    descends = falls(curve)
+    divergence = divergence_lr(curve, context)
+    descends, varies = curve.has_clear_descent, np.ptp(curve.unit_smoothed) > 0
     return Landmarks(
         onset=float(curve.lrs[_onset(curve)]) if descends else None,
-        steepest=float(curve.lrs[_steepest(curve, context)]) if descends else None,
-        minimum=float(curve.lrs[bottom(curve)]) if np.ptp(unit(curve)[1]) > 0 else None,
-        divergence=divergence_lr(curve, context),
+        steepest=float(curve.lrs[_steepest(curve, divergence)]) if descends else None,
+        minimum=float(curve.lrs[curve.lowest_index]) if varies else None,
+        divergence=divergence,
     )
 
 
 def _onset(curve: Curve) -> int:
     """Return the first index from which on, down to the lowest point, the loss is below the plateau and its noise."""
-    band = max(BAND_NOISE * noise(curve), BAND_FALL * fall(curve))
-    high = np.flatnonzero(unit(curve)[1][: bottom(curve)] >= plateau(curve) - band)
+    band = max(BAND_NOISE * curve.noise, BAND_DEPTH * curve.depth)
+    high = np.flatnonzero(curve.unit_smoothed[: curve.lowest_index] >= curve.plateau - band)
     return int(high[-1]) + 1 if len(high) else 0
 
 
-def _steepest(curve: Curve, context: Context) -> int:
+def _steepest(curve: Curve, divergence: float | None) -> int:
     """Return the index of the steepest slope between onset and the lowest loss, below divergence."""
-    divergence = divergence_lr(curve, context)
     below = len(curve) if divergence is None else int(np.count_nonzero(curve.lrs <= divergence))
-    stop = min(bottom(curve), max(below - 1, 0))
+    stop = min(curve.lowest_index, max(below - 1, 0))
     start = min(_onset(curve), stop)
     reach = max(1, round(SLOPE_SHARE * len(curve)))
     points = np.arange(len(curve))
     left, right = np.maximum(points - reach, 0), np.minimum(points + reach, len(curve) - 1)
-    smoothed, decades = unit(curve)[1], np.log10(curve.lrs)
+    smoothed, decades = curve.unit_smoothed, np.log10(curve.lrs)
     slope = (smoothed[right] - smoothed[left]) / (decades[right] - decades[left])
     return start + int(np.argmin(slope[start : stop + 1]))

@@ -14,7 +14,6 @@ from lrfinder.curve import other_finders
 from lrfinder.curve.arrays import Floats
 from lrfinder.curve.auto import choose as choose_auto
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
-from lrfinder.curve.features import falls
 from lrfinder.curve.suggestion import Suggestion
 from lrfinder.curve.sweep import MIN_POINTS
 from lrfinder.errors import ArgumentError, NoSuggestionError
@@ -140,7 +139,7 @@ def _other_finder(name: str, lr_of: Callable[[Floats, Floats], float | None], de
 
     def function(curve: Curve, context: Context) -> Suggestion:
         del context
-        if not falls(curve):
+        if not curve.has_clear_descent:
             raise NoSuggestionError(
                 f"{name}: the loss did not fall clearly at any rate. Use larger batches or repeats, or a wider range."
             )

@@ -9,7 +9,7 @@ import enum
 import math
 
 from lrfinder.curve.curve import Context, Curve
-from lrfinder.curve.features import divergence_lr
+from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.stop_rule import StopReason
 
 __all__ = ["Level", "Verdict", "judge"]

@@ -3,18 +3,17 @@
 import numpy as np
 
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
-from lrfinder.curve.features import divergence_lr, fall, falls, noise
+from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.rules import why_few_points
 from lrfinder.curve.sweep import MIN_POINTS
 
 __all__ = ["curve_warnings"]
 
-FEW_POINTS = 10
-"""Fewer points below divergence show no shape."""
+FEW_POINTS = 10  # fewer points below divergence show no shape
 
 
 def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
-    """Say what makes a curve hard to trust, each with its remedy.
+    """Return what makes a curve hard to trust, each with its remedy.
 
     Args:
         curve: The measured sweep.
@@ -25,17 +24,17 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
     """
     if len(curve) < MIN_POINTS:
         return [f"The curve has only {len(curve)} points. {why_few_points(curve)}"]
-    rate, learns = divergence_lr(curve, context), falls(curve)
     found = []
-    if not learns:
+    if not curve.has_clear_descent:
         found.append(
-            "The curve is flat: the loss did not fall clearly at any rate, as when the model is trained already. "
-            "Else use larger batches or repeats, or widen the range."
+            "The curve is flat: the loss did not fall clearly at any learning rate, as when the model is trained "
+            "already. If it is not, use larger batches or repeats, or widen the range."
         )
-    elif noise(curve) > fall(curve):
+    elif curve.noise > curve.depth:
         found.append("The noise is larger than the fall of the loss. Use larger batches or repeats.")
-    if rate is None:
+    divergence = divergence_lr(curve, context)
+    if divergence is None:
         found.append(f"The loss did not diverge up to end_lr={curve.lrs[-1]:.1e}. Raise end_lr, or leave it out.")
-    elif np.count_nonzero(curve.lrs < rate) < FEW_POINTS:
-        found.append(f"Only few points lie below divergence at {rate:.1e}. Lower start_lr, or raise num_iter.")
+    elif np.count_nonzero(curve.lrs < divergence) < FEW_POINTS:
+        found.append(f"Only few points lie below divergence at {divergence:.1e}. Lower start_lr, or raise num_iter.")
     return found

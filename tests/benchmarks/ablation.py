@@ -36,11 +36,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "held-out data trusted however little": ({"fewest": 0}, {}),
     "unsteady rates kept": ({}, {"UNSTEADY_SHARE": math.inf}),
     "unsteady rates passed over, without a distance": ({}, {"BELOW_UNSTEADY": 1.0}),
-    "without the horizon": ({}, {"HORIZON_POWER": 0.0}),
+    "without the correction for the length": ({}, {"PROBE_LENGTH_POWER": 0.0}),
     "without the tie rule": ({}, {"TIE": 0.0}),
     "without the parabola": ({}, {"_vertex": lambda gains: 0.0}),
-    "without the cap below divergence": ({}, {"BELOW_DIVERGENCE": 1e-9}),
-    "from divergence down, not from auto": ({}, {"_suggested": _from_divergence}),
+    "without the cap below divergence": ({}, {"DIVERGENCE_MARGIN": 1e-9}),
+    "from divergence down, not from auto": ({}, {"_own_lr": _from_divergence}),
     "three probes": ({}, {"MOST_PROBES": 3}),
     "two probes": ({}, {"MOST_PROBES": 2}),
     "annealed, seed 0": ({"seeds": ("0",)}, {}),
@@ -80,8 +80,8 @@ def _refined(stored: dict[str, Any], curve: Curve, context: Context, scores: str
         return refining.ShortTraining(math.inf if score is None else score, np.array(rise))
 
     start = next(entry[scores][0] for entry in stored.values() if isinstance(entry, dict) and scores in entry)
-    seen = scores == "batches" and stored["held_out"] < fewest
-    found = refining.refine(probe, start, curve, context, stored["steps"], seen=lambda: seen).suggestion
+    reused = scores == "batches" and stored["held_out"] < fewest
+    found = refining.refine(probe, start, curve, context, stored["steps"], reused_batches=lambda: reused).suggestion
     return stored["middle"] if found is None else found.lr
 
 

@@ -35,11 +35,11 @@ AUTO: Grid = {
     "BELOW_DIVERGENCE": (3.0, 4.0, 5.0, 6.5, 8.5),
     "BELOW_ALWAYS": (1.5, 2.0, 3.0),
     "CLEAR_VALLEY": (2.0, 2.5, 3.0),
-    "HORIZON_POWER": (0.1, 0.2, 0.3, 0.4),
+    "LENGTH_POWER": (0.1, 0.2, 0.3, 0.4),
 }
 REFINE: Grid = {
     "TIE": (0.0, 0.02, 0.04),
-    "HORIZON_POWER": (0.1, 0.2, 0.3),
+    "PROBE_LENGTH_POWER": (0.1, 0.2, 0.3),
     "UNSTEADY_SHARE": (0.05, 0.1, 0.2),
     "UNSTEADY_NOISE": (1.5, 2.5, 4.0),
     "BELOW_UNSTEADY": (2.0, 3.5, 5.0),

@@ -25,7 +25,7 @@ import torch
 
 from lrfinder import LRFinder, NoSuggestionError
 from lrfinder.curve.curve import Context, Curve
-from lrfinder.curve.features import divergence_lr
+from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.ladder import PER_DECADE, largest_rise, probe_steps
 from lrfinder.curve.rules import suggest
 from lrfinder.curve.smoothing import smooth
@@ -266,7 +266,6 @@ def context_of(task: Task, total_steps: int | None, schedule: str = "one_cycle")
     return Context(
         optimizer=task.optimizer,
         momentum=float(momentum),
-        nesterov=bool(task.options.get("nesterov", task.optimizer == "Muon")),
         total_steps=total_steps,
         schedule=schedule,
         batch_size=task.batch_size,

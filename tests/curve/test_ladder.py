@@ -11,11 +11,11 @@ from torch import nn
 
 from lrfinder import ArgumentError, LRFinder, NoSuggestionError
 from lrfinder.curve.curve import Context, Curve
-from lrfinder.curve.features import divergence_lr
+from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.ladder import (
-    BELOW_DIVERGENCE,
     BELOW_UNSTEADY,
     BUDGET,
+    DIVERGENCE_MARGIN,
     MOST_PROBES,
     PER_DECADE,
     RUNGS_ABOVE,
@@ -28,6 +28,7 @@ from lrfinder.curve.ladder import (
 )
 from lrfinder.curve.rules import suggest
 from lrfinder.curve.stop_rule import StopReason
+from tests.curve.curves import product_in
 from tests.fingerprint import Fingerprint, differences, process_state
 
 
@@ -170,7 +171,7 @@ class TestRefine:
         assert refined.suggestion is None
 
 
-class TestSeenBatches:
+class TestReusedBatches:
     """Where the short trainings saw what scores them, memorizing looks like learning."""
 
     def test_never_raise_the_curves_own_rate(self):
@@ -178,16 +179,17 @@ class TestSeenBatches:
         higher = valley(own * 5)
 
         assert refine(higher, 2.0, curve(), CONTEXT, 50).suggestion.lr > own
-        kept = refine(higher, 2.0, curve(), CONTEXT, 50, seen=lambda: True).suggestion
+        kept = refine(higher, 2.0, curve(), CONTEXT, 50, reused_batches=lambda: True).suggestion
         assert kept.lr == own
         assert kept.rule == "refine"
+        assert kept.reason.startswith(f"the curve's own {own:.1e}, ")
         assert "pass a val_loader" in kept.reason
 
     def test_may_lower_it(self):
         own = suggest("auto", curve(), CONTEXT).lr
         lower = valley(own / 3)
 
-        seen = refine(lower, 2.0, curve(), CONTEXT, 50, seen=lambda: True).suggestion
+        seen = refine(lower, 2.0, curve(), CONTEXT, 50, reused_batches=lambda: True).suggestion
 
         assert seen.lr < own
         assert seen.lr == refine(lower, 2.0, curve(), CONTEXT, 50).suggestion.lr
@@ -209,7 +211,7 @@ class TestChoose:
     def test_stays_below_divergence(self):
         found = choose(ladder([4.9, 3.9, 2.9]), 1.0, curve(), Context(total_steps=50), 50)
 
-        assert found.lr <= 1 / BELOW_DIVERGENCE
+        assert found.lr <= 1 / DIVERGENCE_MARGIN
 
     def test_of_equal_scores_the_lowest_rate_wins(self):
         gains = [1.500, 1.4999, 1.498, 1.0]
@@ -218,7 +220,40 @@ class TestChoose:
 
         assert 10 ** (-2.5 / PER_DECADE) < found.lr < 10 ** (-1.4 / PER_DECADE)
 
-    def test_stays_below_an_unsteady_rate_and_is_not_pulled_by_it(self):
+    def test_the_reason_says_which_scored_best_and_why_a_lower_lr_was_taken(self):
+        tied = choose(ladder([1.500, 1.4999, 1.49, 1.0]), 10.0, curve(), CONTEXT, 50).reason
+        plain = choose(ladder([0.1, 1.0, 0.1]), 10.0, curve(), CONTEXT, 50).reason
+
+        assert tied.endswith(
+            "; of 4 short trainings of 50 steps 1.0e+00 scored best, 2.2e-01 gained 99% as much at a lower lr"
+        )
+        assert plain.endswith("; of 3 short trainings of 50 steps 4.6e-01 scored best")
+
+    def test_the_reason_says_that_the_best_score_was_of_an_unsteady_training(self):
+        reason = choose(ladder([1.0, 0.9, 0.89, 0.1], unsteady=[0]), 10.0, curve(), CONTEXT, 50).reason
+
+        assert reason.endswith(
+            "1.0e+00 scored best, but its loss rose on the way, 4.6e-01 scored best of the steady ones, "
+            "2.2e-01 gained 99% as much at a lower lr"
+        )
+
+    @given(
+        gains=st.lists(st.floats(0.01, 1.0) | st.just(-math.inf), min_size=1, max_size=4),
+        unsteady=st.sets(st.integers(-3, 0)),
+        top=st.sampled_from([0.1, 1.0, 100.0]),
+        total_steps=st.sampled_from([None, 50, 220, 1_000, 50_000]),
+    )
+    @settings(max_examples=200, deadline=None)
+    def test_the_numbers_of_the_reason_multiply_to_the_lr(self, gains, unsteady, top, total_steps):
+        try:
+            found = choose(ladder(gains, unsteady=unsteady), top, curve(), Context(total_steps=total_steps), 50)
+        except NoSuggestionError:
+            return
+
+        low, high = product_in(found.reason)
+        assert low <= found.lr <= high, found.reason
+
+    def test_stays_below_an_unsteady_lr_and_is_not_pulled_by_it(self):
         context = Context(total_steps=50)
 
         steady = choose(ladder([1.0, 0.9, 0.1]), 10.0, curve(), context, 50)
@@ -333,7 +368,7 @@ class TestFind:
 
         def spy(*arguments, **options):
             found = refine(*arguments, **options)
-            seen.append(options["seen"]())
+            seen.append(options["reused_batches"]())
             return found
 
         with pytest.MonkeyPatch.context() as patch:
