@@ -40,8 +40,8 @@ from lrfinder.training import (
     Remaining,
     TrainingSetup,
     Validation,
+    epoch_length,
     held_out_count,
-    pass_length,
     run_sweep,
     train_short,
 )
@@ -251,7 +251,7 @@ class Search:
             return 0, self._validate
         taken, wanted = steps * self._step.accumulation_steps, self.options.val_batches
         self._start_again()
-        count = self.ranks.share(held_out_count(pass_length(self.batches, taken + wanted), taken, wanted))
+        count = self.ranks.share(held_out_count(epoch_length(self.batches, taken + wanted), taken, wanted))
         self._start_again()
         return count, self._validation(batch_loss, self.batches.take_first(count or wanted))
 

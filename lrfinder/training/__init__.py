@@ -4,7 +4,7 @@ from lrfinder.training.batches import Batches
 from lrfinder.training.exclusive import use_exclusively
 from lrfinder.training.grad_norm import full_norm, total_grad_norm
 from lrfinder.training.grad_norm_recorder import GradNormRecorder
-from lrfinder.training.held_out import Remaining, held_out_count, pass_length
+from lrfinder.training.held_out import Remaining, epoch_length, held_out_count
 from lrfinder.training.loaders import check_loader, clone, is_one_shot, is_ordered, shut_down
 from lrfinder.training.loop import OnPoint, run_steps, run_sweep
 from lrfinder.training.loss import BatchLoss
@@ -31,13 +31,13 @@ __all__ = [
     "Validation",
     "check_loader",
     "clone",
+    "epoch_length",
     "forbid_other_optimizers",
     "full_norm",
     "held_out_count",
     "is_one_shot",
     "is_ordered",
     "move",
-    "pass_length",
     "run_steps",
     "run_sweep",
     "shut_down",

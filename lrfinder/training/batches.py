@@ -1,4 +1,4 @@
-"""Endless batches from any iterable, through a clone of the user's loader, and their way to a device."""
+"""Endless batches from any iterable, through a clone of the user's loader."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -19,12 +19,22 @@ _END = object()  # what a loader that has ended gives
 
 
 class Batches:
-    """An endless stream of batches: where the loader ends, it is started again with its sampler's next epoch.
+    """An endless stream of batches: when the loader ends, its next epoch begins.
 
     Args:
-        loader: Any iterable of batches. An iterator is read once; what it gave can be replayed, not rewound.
-        remember: Keep what a one-shot iterator gives, so that `restart` can replay it.
-        name: The argument that this loader came in, for messages.
+        loader: Any iterable of batches. An iterator is read once.
+        remember: Keep the batches of an iterator in memory, so that `restart` can replay them.
+        name: The argument that the loader was passed as, for messages.
+
+    Attributes:
+        one_shot: Whether the loader is an iterator.
+        consumed: The number of batches read so far.
+        epochs: How often the loader was started again.
+        batch_size: The size of the first batch, None where it is unknown.
+        source: The loader as it was passed.
+
+    Raises:
+        ArgumentError: The loader is no iterable of batches.
 
     Example:
         >>> batches = Batches([1, 2, 3])
@@ -33,11 +43,6 @@ class Batches:
     """
 
     def __init__(self, loader: Any, *, remember: bool = False, name: str = "loader") -> None:
-        """Look at the loader; nothing is read yet.
-
-        Raises:
-            ArgumentError: It is no iterable of batches.
-        """  # noqa: DOC502 - raised by check_loader
         check_loader(loader, name)
         self.one_shot = is_one_shot(loader)
         self.consumed = 0
@@ -51,13 +56,13 @@ class Batches:
         self._replay: deque[Any] = deque()
 
     def take(self, count: int) -> list[Any] | None:
-        """Return the next `count` batches, or None once a one-shot iterator has no more.
+        """Return the next batches, or None when an iterator has no more.
 
         Args:
-            count: How many batches one training step needs.
+            count: The number of batches that one training step needs.
 
         Returns:
-            A list of `count` batches, or None where fewer are left.
+            `count` batches, or None where fewer are left.
         """
         taken = []
         for _ in range(count):
@@ -68,13 +73,13 @@ class Batches:
         return taken
 
     def take_first(self, count: int) -> list[Any]:
-        """Return the first `count` batches, or all that there are in one pass.
+        """Return the first batches of an epoch.
 
         Args:
-            count: How many are wanted.
+            count: The number of batches.
 
         Returns:
-            At least one batch.
+            At most `count` batches, at least one.
         """
         try:
             self._iterator = iter(self._loader)
@@ -122,7 +127,7 @@ class Batches:
         self._iterator = iter(self._loader)
 
     def restart(self) -> None:
-        """Begin again with the first batch; a one-shot iterator's batches so far are replayed from memory."""
+        """Begin again with the first batch; the batches of an iterator are replayed from memory."""
         self.epochs = 0
         if self.one_shot:
             self._replay = deque(self._seen or ())
@@ -132,7 +137,7 @@ class Batches:
             self._loader = clone(self.source)
 
     def close(self) -> None:
-        """Stop the workers that this stream has started."""
+        """Stop the workers that this stream started."""
         if not self.one_shot:
             self._shut_down()
 

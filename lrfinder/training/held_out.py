@@ -1,4 +1,4 @@
-"""What refining trains on and what it scores on: a loader's first pass, split in two."""
+"""Training and validation batches from one loader: its first epoch, split in two."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,22 +10,21 @@ from lrfinder.snapshot import ErrorCollector, LoaderState, RandomStreams
 from lrfinder.training.batches import Batches
 from lrfinder.training.loaders import clone
 
-__all__ = ["Remaining", "held_out_count", "pass_length"]
+__all__ = ["Remaining", "epoch_length", "held_out_count"]
 
-SHARE = 5
-"""Of a pass that is too short for a training and what scores it, one batch in so many is held out."""
+SHARE = 0.2  # of the batches of a short epoch, held out for validation
 
 
 class Remaining(Batches):
-    """A stream that goes through a loader's first pass over and over, and leaves its first batches out.
+    """A stream that repeats the first epoch of a loader without its first batches.
 
-    A loader that shuffles would bring the samples that are held out back in its next pass, in other batches. So each
-    pass is the first one again: the loader and the random streams are put back for as long as its order is drawn.
+    A loader that shuffles would train on the held-out samples in its next epoch, in other batches. So each epoch is the
+    first one again: the loader and the random state are put back while its order is drawn.
 
     Args:
-        batches: The stream of the loader, restored to where its first pass begins.
-        held_out: How many batches to leave out; fewer than a pass has.
-        devices: Accelerators whose random streams a loader might use.
+        batches: The stream of the loader, restored to where its first epoch begins.
+        held_out: The number of batches to leave out; fewer than an epoch has.
+        devices: Accelerators whose random state a loader might use.
 
     Example:
         >>> remaining = Remaining(Batches([1, 2, 3]), held_out=1)
@@ -34,7 +33,6 @@ class Remaining(Batches):
     """
 
     def __init__(self, batches: Batches, held_out: int, devices: Sequence[torch.device] = ()) -> None:
-        """Note where the first pass begins; nothing is read yet."""
         super().__init__(batches.source)
         self._held_out = held_out
         self._devices = devices
@@ -63,11 +61,11 @@ class Remaining(Batches):
         errors.raise_if_any()
 
 
-def pass_length(batches: Batches, enough: int) -> int:
-    """Return how many batches one pass has, or `enough` if it has as many.
+def epoch_length(batches: Batches, enough: int) -> int:
+    """Return the number of batches in an epoch, at most `enough`.
 
     Args:
-        batches: A stream at its beginning; it is read where the loader doesn't know its length.
+        batches: A stream at its beginning; it is read where the loader does not know its length.
         enough: Where to stop counting.
 
     Returns:
@@ -85,18 +83,18 @@ def pass_length(batches: Batches, enough: int) -> int:
 
 
 def held_out_count(length: int, steps: int, wanted: int) -> int:
-    """Return how many of a pass's batches to hold out.
+    """Return the number of batches of an epoch to hold out for validation.
 
     Args:
-        length: How many batches the pass has.
-        steps: How many batches a training takes.
-        wanted: How many shall score it, if there are enough.
+        length: The number of batches in the epoch.
+        steps: The number of batches that a training takes.
+        wanted: The number of validation batches, if there are enough.
 
     Returns:
-        At most `wanted`, and of a pass that has less than both at most a fifth: 0 of fewer than five.
+        `wanted`, if the epoch has enough batches for both; else at most a fifth of it, 0 of fewer than five.
 
     Example:
         >>> held_out_count(1000, 125, 8), held_out_count(40, 125, 8), held_out_count(12, 125, 8)
         (8, 8, 2)
     """
-    return wanted if length >= steps + wanted else min(wanted, length // SHARE)
+    return wanted if length >= steps + wanted else min(wanted, int(SHARE * length))

@@ -1,4 +1,4 @@
-"""Check loaders, and iterate over them without disturbing the user's own workers."""
+"""Checks of loaders, and iterating over them without touching the user's own workers."""
 
 import copy
 from collections.abc import Generator, Iterable, Mapping
@@ -15,14 +15,14 @@ __all__ = ["check_loader", "clone", "is_one_shot", "is_ordered", "shut_down"]
 
 
 def check_loader(loader: Any, name: str = "loader") -> None:
-    """Insist on an iterable of batches.
+    """Check that a loader is an iterable of batches.
 
     Args:
-        loader: What was handed over as one.
-        name: The argument that it came in, for the message.
+        loader: What was passed as one.
+        name: The argument that it was passed as, for the message.
 
     Raises:
-        ArgumentError: It cannot be iterated, or what it would give are rows, samples or keys, not batches; or its
+        ArgumentError: It cannot be iterated, or it gives rows, samples or keys instead of batches; or its
             batch sampler cannot start again.
     """
     if any(hasattr(sampler, "sampler_iter") for sampler in samplers(loader)):  # torchdata before 0.11
@@ -44,7 +44,7 @@ def check_loader(loader: Any, name: str = "loader") -> None:
 
 
 def is_one_shot(loader: Any) -> bool:
-    """Tell whether `loader` is an iterator, which gives its batches once and cannot be started again.
+    """Return whether a loader is an iterator, which gives its batches once and cannot be started again.
 
     Args:
         loader: What the user trains on.
@@ -60,13 +60,13 @@ def is_one_shot(loader: Any) -> bool:
 
 
 def is_ordered(loader: Any) -> bool:
-    """Tell whether `loader` is known to give the same batches in the same order each time.
+    """Return whether a loader is known to give the same batches in the same order each time.
 
     Args:
         loader: What the user trains on.
 
     Returns:
-        True for lists, tuples and a `DataLoader` that does not shuffle; False where it shuffles or cannot be known.
+        True for lists, tuples and a `DataLoader` that does not shuffle; False where it shuffles or where this is unknown.
 
     Example:
         >>> is_ordered(DataLoader(range(4))), is_ordered(DataLoader(range(4), shuffle=True))
@@ -81,13 +81,13 @@ def is_ordered(loader: Any) -> bool:
 
 
 def clone(loader: Any) -> Any:
-    """Return what to iterate in place of a loader, so that the user's own workers and live iterators are left alone.
+    """Return what to iterate in place of a loader: the user's own workers and live iterators are not touched.
 
     Args:
         loader: A loader, or a wrapper that holds one in an attribute.
 
     Returns:
-        A shallow copy without a live iterator; the same object where there is none to protect.
+        A shallow copy without a live iterator; the same object where there is no iterator to protect.
     """
     if issubclass(type(loader), DataLoader):  # Accelerate's wrapper says that it is one, but holds one
         twin = copy.copy(loader)
@@ -103,11 +103,11 @@ def clone(loader: Any) -> Any:
 
 
 def shut_down(twin: Any, iterator: Any) -> None:
-    """Stop the workers that iterating a clone has started; the garbage collector might leave them running.
+    """Stop the workers that were started by iterating a clone; the garbage collector might leave them running.
 
     Args:
         twin: What `clone` returned.
-        iterator: What iterating it gave, None where it wasn't.
+        iterator: Its iterator, None where it was not iterated.
     """
     if isinstance(iterator, Generator):
         iterator.close()

@@ -44,10 +44,10 @@ class BatchLoss:
         return self._device if self._device is not None else next(self.model.parameters()).device
 
     def __call__(self, batch: Any) -> Tensor:
-        """Return the loss of one batch, which is on the device already.
+        """Return the loss of one batch.
 
         Args:
-            batch: What the loader gave, moved.
+            batch: A batch that is on the device already.
 
         Returns:
             A scalar loss.

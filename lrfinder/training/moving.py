@@ -14,18 +14,17 @@ __all__ = ["batch_size", "move"]
 
 
 def move(batch: Any, device: torch.device) -> Any:
-    """Return `batch` with every tensor in it on `device`.
+    """Return a batch with all its tensors on a device.
 
-    Tensors are found in tuples, named tuples, lists, mappings and dataclasses, nested as deep as they come, and what
-    has a method `to` moves itself. Whatever else a batch holds is left alone, and the user's own containers are never
-    written to: where nothing has to move, the batch itself comes back.
+    Tensors are found in tuples, named tuples, lists, mappings and dataclasses at any depth. An object with a method
+    `to` moves itself. Anything else in a batch stays as it is. The user's own containers are never written to.
 
     Args:
         batch: A batch as the loader gave it.
-        device: Where its tensors are wanted.
+        device: The device.
 
     Returns:
-        The same object where nothing moved, else a shallow copy with the moved parts in place.
+        The same object where nothing had to move, else a shallow copy with the moved tensors.
 
     Example:
         >>> batch = {"x": torch.zeros(2), "name": "left alone"}

@@ -176,7 +176,7 @@ def tensors_in(batch):
             yield from tensors_in(value)
 
 
-def test_what_a_container_carries_besides_its_items_comes_along():
+def test_attributes_of_a_container_are_kept():
     assert move(Encoding({"x": x()}, n_sequences=5), META).n_sequences == 5
     assert move(Tagged("train", [x()]), META).tag == "train"
     assert move(defaultdict(list, x=x()), META).default_factory is list
@@ -219,7 +219,7 @@ def test_an_object_whose_to_returns_nothing_is_not_lost():
 
 
 @pytest.mark.parametrize("value", [1, 2.5, "text", None, b"raw", {1, 2}, range(3), nn.Linear, torch.float32, object()])
-def test_whatever_else_is_left_alone(value):
+def test_other_objects_stay_as_they_are(value):
     assert move(value, META) is value
     assert move([value], META)[0] is value
 

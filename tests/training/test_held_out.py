@@ -12,7 +12,7 @@ from lrfinder.snapshot.error_collector import ErrorCollector
 from lrfinder.snapshot.loader_state import LoaderState
 from lrfinder.snapshot.rng import RandomStreams
 from lrfinder.training.batches import Batches
-from lrfinder.training.held_out import Remaining, held_out_count, pass_length
+from lrfinder.training.held_out import Remaining, epoch_length, held_out_count
 
 DATA = TensorDataset(torch.arange(24))
 
@@ -81,7 +81,7 @@ def loader(request):
     return LOADERS[request.param]()
 
 
-def test_each_pass_is_the_first_one_without_what_is_held_out(loader):
+def test_each_epoch_is_the_first_one_without_the_held_out_batches(loader):
     streams, state = RandomStreams(), LoaderState(loader)
     batches = Batches(loader)
     held_out = samples(batches.take_first(2))
@@ -102,7 +102,7 @@ def test_each_pass_is_the_first_one_without_what_is_held_out(loader):
     assert sorted(held_out + passes[0]) == list(range(24))
 
 
-def test_the_streams_go_on_when_a_pass_begins_again():
+def test_random_streams_continue_when_an_epoch_begins_again():
     torch.manual_seed(0)
     remaining = Remaining(Batches(DataLoader(DATA, batch_size=4, shuffle=True)), held_out=2)
     remaining.take(4)
@@ -138,7 +138,7 @@ class BrokenIterator:
         self.loader.working -= 1
 
 
-def test_a_fault_on_the_way_past_what_is_held_out_leaves_no_worker():
+def test_an_exception_in_the_held_out_batches_leaves_no_worker():
     loader = Broken()
 
     with pytest.raises(OSError, match="broken sample"), closing(Remaining(Batches(loader), held_out=2)) as remaining:
@@ -148,12 +148,12 @@ def test_a_fault_on_the_way_past_what_is_held_out_leaves_no_worker():
 
 
 @pytest.mark.parametrize(("enough", "length"), [(3, 3), (6, 6), (100, 6)])
-def test_the_length_of_a_pass(loader, enough, length):
-    assert pass_length(Batches(loader), enough) == length
+def test_epoch_length_stops_counting_at_enough(loader, enough, length):
+    assert epoch_length(Batches(loader), enough) == length
 
 
 @pytest.mark.parametrize(
     ("length", "count"), [(1, 0), (4, 0), (5, 1), (10, 2), (40, 8), (100, 8), (132, 8), (133, 8), (10_000, 8)]
 )
-def test_how_many_are_held_out(length, count):
+def test_held_out_count_keeps_enough_for_training(length, count):
     assert held_out_count(length, 125, 8) == count

@@ -43,7 +43,7 @@ def read(loader):
         (DataLoader, "got type"),
     ],
 )
-def test_what_is_no_iterable_of_batches_is_an_error_that_says_what_to_pass(loader, message):
+def test_an_object_that_gives_no_batches_is_an_error_with_a_remedy(loader, message):
     with pytest.raises(ArgumentError, match=message):
         check_loader(loader)
 
@@ -192,7 +192,7 @@ def test_epochs_and_whatever_a_sampler_counts_are_put_back():
     assert distributed.epoch == 4
 
 
-def test_a_wrappers_own_attributes_are_its_users_business_besides_the_epoch():
+def test_of_a_wrapper_only_the_epoch_is_put_back():
     wrapper = Wrapper(DataLoader(DATA, 4))
     state = LoaderState(wrapper)
     read(wrapper)
@@ -213,7 +213,7 @@ def test_a_data_set_is_never_copied():
 
 
 @pytest.mark.parametrize("loader", [[1], (1,), 3, "text", iter([1])])
-def test_what_has_no_attributes_has_no_state(loader):
+def test_a_loader_without_attributes_has_no_state(loader):
     before = repr(loader)
 
     LoaderState(loader).restore(ErrorCollector())
@@ -236,7 +236,7 @@ def test_cloning_protects_the_live_iterator_and_shares_the_rest():
     live._shutdown_workers()
 
 
-def test_what_has_no_live_workers_is_read_itself():
+def test_a_loader_without_live_workers_is_not_cloned():
     wrapper = Wrapper(DataLoader(DATA, 4))
     assert clone(wrapper) is wrapper
     batches = [1, 2]

@@ -60,7 +60,7 @@ def run(script, *, num=None, lag=0, batches=None, stop_rule=None, step=None, **o
 
 
 @LAGS
-def test_each_loss_belongs_to_the_rate_that_was_written_before_its_step(lag):
+def test_each_loss_belongs_to_the_lr_written_before_its_step(lag):
     log, points = [], []
 
     class Logged(Rates):
@@ -97,7 +97,7 @@ def test_a_loss_that_is_not_finite_ends_the_sweep_and_is_cut(lag, bad, at):
 
 
 @LAGS
-def test_what_ran_past_a_divergence_is_cut(lag):
+def test_steps_after_divergence_are_cut(lag):
     rule = StopRule(patience=3, patience_share=0.0, warmup=5)
     script = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 9.0, 9.0, 9.0, -5.0, -5.0, NAN, -5.0, -5.0]
     points = []
@@ -136,7 +136,7 @@ def test_too_few_batches_for_a_whole_step_are_not_trained_on():
 
 
 @LAGS
-def test_validation_is_measured_after_the_step_at_its_rate(lag):
+def test_validation_is_measured_after_the_step_at_its_lr(lag):
     log = []
     values = iter([10.0, 11.0, NAN, 13.0, 14.0, 15.0])
 
@@ -152,7 +152,7 @@ def test_validation_is_measured_after_the_step_at_its_rate(lag):
 
 
 @LAGS
-def test_a_scalers_first_skips_are_retried_at_the_first_rate(lag):
+def test_a_scalers_first_skips_are_retried_at_the_first_lr(lag):
     sweep, step, rates, _ = run(["skip"] * 4 + [5.0, 4.0, 3.0, 2.0, 1.0], num=5, lag=lag)
     lrs = grid(1e-4, 1.0, 5)
     assert rates.written == [lrs[0]] * 5 + lrs[1:].tolist()
@@ -181,7 +181,7 @@ def test_five_skips_in_a_row_are_divergence(lag):
     assert len(step.batches) == min(12 + lag, 20)
 
 
-def test_a_scaler_that_never_finds_its_scale_does_not_loop_for_ever():
+def test_a_scaler_that_never_finds_its_scale_ends_the_retries():
     sweep, step, _, _ = run(["skip"] * (MAX_RETRIES + 10), num=10)
     assert len(sweep.losses) == 0
     assert len(step.batches) == MAX_RETRIES + 10
@@ -193,7 +193,7 @@ def test_validation_is_not_measured_for_a_skipped_step():
     assert len(calls) == 4
 
 
-def test_after_each_step_the_count_is_told_retries_included():
+def test_after_step_counts_retries_too():
     counts = []
     run(["skip", 1.0, "skip", 1.0, 1.0, 1.0], num=5, after_step=counts.append)
     assert counts == [1, 2, 3, 4, 5, 6]
@@ -236,7 +236,7 @@ def test_training_code_that_raises_on_a_nan_not_read_yet_ends_the_sweep_there(la
     assert sweep.losses.tolist() == [2.0, 1.0]
 
 
-def test_ctrl_c_is_never_taken_for_it():
+def test_ctrl_c_on_a_nan_is_raised():
     with pytest.raises(KeyboardInterrupt):
         run([2.0, NAN, KeyboardInterrupt(), 0.0, 0.0], lag=3)
 
@@ -247,7 +247,7 @@ def test_an_error_with_finite_losses_unread_is_an_error():
 
 
 @pytest.mark.parametrize("where", ["on_point", "loader", "after_step"])
-def test_code_that_cannot_have_met_the_nan_is_not_excused_by_it(where):
+def test_errors_outside_of_the_training_code_are_raised_in_spite_of_a_nan(where):
     def fail_at(count):
         if count == 4:
             raise OSError(where)

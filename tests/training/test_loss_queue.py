@@ -39,7 +39,7 @@ def test_skipped_steps_keep_their_place_and_take_no_room():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_arrives(value):
+def test_values_that_are_not_finite_arrive(value):
     ready, _ = put_all(LossQueue(1, CPU), [value])
     assert np.array_equal(ready[0], [value], equal_nan=True)
 

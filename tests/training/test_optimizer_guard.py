@@ -17,7 +17,7 @@ class Wrapper:
         self.optimizer, self.param_groups = optimizer, optimizer.param_groups
 
 
-def test_an_optimizer_that_nobody_captured_is_stopped_before_it_writes():
+def test_an_optimizer_that_was_not_captured_is_stopped_before_it_writes():
     model, optimizer = setup(momentum=0.9)
     before = model.weight.detach().clone()
     with forbid_other_optimizers([]), pytest.raises(LRFinderError, match=r"SGD with 1 .* stepped .*extra_state="):
@@ -26,7 +26,7 @@ def test_an_optimizer_that_nobody_captured_is_stopped_before_it_writes():
     assert not optimizer.state
 
 
-def test_those_that_were_captured_step_also_within_wrappers():
+def test_captured_optimizers_step_within_wrappers_too():
     model, optimizer = setup()
     _, other = setup()
     before = model.weight.detach().clone()
@@ -36,7 +36,7 @@ def test_those_that_were_captured_step_also_within_wrappers():
     assert not torch.equal(model.weight, before)
 
 
-def test_afterwards_everybody_may_step_again():
+def test_after_the_context_every_optimizer_may_step():
     _, optimizer = setup()
     with forbid_other_optimizers([]):
         pass
@@ -47,7 +47,7 @@ def test_afterwards_everybody_may_step_again():
 
 
 @pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")  # five points show little
-def test_a_find_stops_a_second_optimizer_unless_it_is_handed_over():
+def test_a_find_stops_a_second_optimizer_unless_it_is_in_extra_state():
     generator, critic = nn.Linear(1, 1), nn.Linear(1, 1)
     one, two = (torch.optim.Adam(m.parameters(), lr=1e-3) for m in (generator, critic))
     batches = [torch.linspace(-1, 1, 8).reshape(8, 1)] * 3
