@@ -81,7 +81,7 @@ def is_ordered(loader: Any) -> bool:
 
 
 def clone(loader: Any) -> Any:
-    """Return what to iterate in place of a loader: the user's own workers and live iterators are not touched.
+    """Return what to iterate in place of a loader. The user's workers and iterators are not touched.
 
     Args:
         loader: A loader, or a wrapper that holds one in an attribute.
