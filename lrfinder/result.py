@@ -5,7 +5,7 @@ import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +28,17 @@ from lrfinder.curve import (
 )
 from lrfinder.display import (
     SCHEMA,
-    block,
+    Row,
+    Summary,
+    describe_end,
     html_block,
-    outcome,
+    lr_text,
     plain_curve,
     plain_suggestion,
     read_fields,
     read_json,
+    summary_rows,
+    text_block,
     write_json,
 )
 from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
@@ -56,15 +60,21 @@ class RangeTestResult:
         curve: What was measured.
         context: What is known of the training; the rules read it.
         rule: The rule behind `suggestion`: a key of `lrfinder.RULES` or a function.
-        group_ratios: Each parameter group's rate as a multiple of the reference group's.
-        steps: Optimizer steps spent in all: scout, sweep, repeats and refining.
-        seconds: Time spent in all.
-        warnings: What casts doubt on the curve, a sentence each, with the remedy.
-        spreads: By rule, the lowest and highest rate over repeated sweeps.
-        probes: By refining, `(lr, score)` of each restart.
+        group_ratios: Each parameter group's lr as a multiple of the largest group's.
+        group_names: The name of each parameter group.
+        initial_lrs: The lr of each parameter group when `find` was called.
+        steps: Optimizer steps in total: scout, sweep, repeats and refining.
+        seconds: Time in total.
+        warnings: What makes the curve hard to trust, a sentence each, with the remedy.
+        warnings_issued: Whether `find` has issued the warnings; then the printed block refers to them.
+        spreads: By rule, the lowest and highest lr over repeated sweeps.
+        probes: `(lr, loss)` of each of refine's short trainings; the loss is infinite where it diverged.
         refined: The suggestion of refining, which then is the main one.
+        next_step: The code that uses the result, for the last line of the block; by default `result.scheduler(...)`.
         meta: Optimizer, batch size, accumulation, world size, versions.
         optimizer: A weak reference to the optimizer that was swept, the default for `scheduler` and `apply`.
+        stored_suggestions: Suggestions of a loaded result, kept whatever this version's rules would say.
+        stored_landmarks: Landmarks of a loaded result.
 
     Example:
         >>> import torch
@@ -82,18 +92,24 @@ class RangeTestResult:
     context: Context = field(default_factory=Context)
     rule: str | CustomRule = "auto"
     group_ratios: tuple[float, ...] = (1.0,)
+    group_names: tuple[str, ...] = ()
+    initial_lrs: tuple[float, ...] = ()
     steps: int = 0
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
+    warnings_issued: bool = False
     spreads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     probes: tuple[tuple[float, float], ...] = ()
     refined: Suggestion | None = None
+    next_step: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     optimizer: "weakref.ref[Optimizer] | None" = None
+    stored_suggestions: Mapping[str, Suggestion] | None = None
+    stored_landmarks: Landmarks | None = None
 
     @property
     def lrs(self) -> Floats:
-        """The rates that were tried, of the reference group, shape (T,)."""
+        """The learning rates of the sweep, of the largest parameter group, shape (T,)."""
         return self.curve.lrs
 
     @property
@@ -121,7 +137,7 @@ class RangeTestResult:
 
     @property
     def stop_lr(self) -> float | None:
-        """The rate at which the sweep was stopped: the first whose loss was not finite, or the last point's."""
+        """The lr at which the sweep was stopped: the first whose loss was not finite, or the last point's."""
         return self.curve.stop_lr
 
     @property
@@ -129,14 +145,20 @@ class RangeTestResult:
         """How long the training will be, as it was given to `find`."""
         return self.context.total_steps
 
+    @property
+    def initial_lr(self) -> float | None:
+        """The lr of the largest parameter group when `find` was called, None where unknown."""
+        known = (lr / ratio for lr, ratio in zip(self.initial_lrs, self.group_ratios, strict=False) if ratio)
+        return next(known, None)
+
     def suggest(self, rule: str | CustomRule) -> Suggestion:
-        """Apply one rule to the curve.
+        """Return the suggestion of one rule.
 
         Args:
             rule: Its name, see `lrfinder.RULES`, or a function `(curve, context) -> lr`.
 
         Returns:
-            The rate and the reason for it.
+            The learning rate and the reason for it.
 
         Raises:
             ArgumentError: There is no such rule, or the function returned no positive finite number.
@@ -144,9 +166,8 @@ class RangeTestResult:
         """  # noqa: DOC502 - raised by the rules
         if rule == "refine" and self.refined is not None:
             return self.refined
-        known: dict[str, Suggestion] = self.__dict__.get("suggestions", {})  # the values of the cached property
-        if isinstance(rule, str) and rule in known:
-            return known[rule]
+        if isinstance(rule, str) and rule in (self.stored_suggestions or {}):
+            return (self.stored_suggestions or {})[rule]
         if isinstance(rule, str) and rule == self.rule and rule not in RULES:  # a function, or a rule of version 0.1
             raise NoSuggestionError(f"{rule} had no suggestion when this result was saved. Use one of lrfinder.RULES.")
         found = suggest(rule, self.curve, self.context)
@@ -154,12 +175,18 @@ class RangeTestResult:
 
     @property
     def suggestion(self) -> Suggestion:
-        """The rate to train with, by the rule of the call; raises `NoSuggestionError` where the curve shows none."""
+        """The learning rate to train with, by the rule of the call.
+
+        Raises:
+            NoSuggestionError: The curve shows none; the message says what is missing.
+        """  # noqa: DOC502 - raised by suggest
         return self.refined if self.refined is not None else self.suggest(self.rule)
 
     @cached_property
     def suggestions(self) -> dict[str, Suggestion]:
-        """All rules that apply, by name, the one that `find` was called with first."""
+        """The suggestions of all rules that apply, by name, the main one first."""
+        if self.stored_suggestions is not None:
+            return dict(self.stored_suggestions)
         found = {} if self.refined is None else {"refine": self.refined}
         for rule in [self.rule, *(rule for rule in RULES if rule not in {self._rule_name, *found})]:
             with suppress(NoSuggestionError):
@@ -169,49 +196,59 @@ class RangeTestResult:
     @cached_property
     def landmarks(self) -> Landmarks:
         """Learning rates at which something is seen on the curve: onset, steepest, minimum, divergence. Not advice."""
-        return find_landmarks(self.curve, self.context)
+        return find_landmarks(self.curve, self.context) if self.stored_landmarks is None else self.stored_landmarks
 
     @property
     def _rule_name(self) -> str:
         return self.rule if isinstance(self.rule, str) else rule_name(self.rule)
 
-    @property
-    def _shown(self) -> dict[str, Suggestion]:
-        # What texts and plots show: the suggestions, then the landmarks in the form of suggestions.
-        shown = dict(self.suggestions)
-        for name in ("steepest", "onset", "divergence", "minimum"):
-            lr = getattr(self.landmarks, name)
-            if lr is not None and name not in shown:
-                index = int(np.argmin(np.abs(np.log(self.lrs / lr))))
-                shown[name] = Suggestion(lr=lr, rule=name, reason="a landmark of the curve, not advice", index=index)
-        return shown
-
     def group_lrs(self, suggestion: Suggestion | float | None = None) -> list[float]:
-        """Return the rate of each parameter group.
+        """Return the lr of each parameter group.
 
         Args:
-            suggestion: A suggestion or a reference rate; the main suggestion by default.
+            suggestion: A suggestion, or an lr of the largest group; the main suggestion by default.
 
         Returns:
-            One rate per group, in the order of `optimizer.param_groups`, at the ratios that were swept.
-        """
+            One lr per group, in the order of `optimizer.param_groups`, at the ratios of the sweep.
+
+        Raises:
+            ArgumentError: `suggestion` is something else.
+            NoSuggestionError: There is no suggestion.
+        """  # noqa: DOC502 - raised by self.suggestion and check_positive
+        if isinstance(suggestion, str):
+            raise ArgumentError(
+                f"RangeTestResult(suggestion=...) must be a Suggestion or an lr, got {suggestion!r}; "
+                f"write suggestion=result.suggest({suggestion!r})."
+            )
         chosen = self.suggestion if suggestion is None else suggestion
         lr = chosen.lr if isinstance(chosen, Suggestion) else check_positive("RangeTestResult(suggestion=...)", chosen)
         return group_lrs(self.group_ratios, lr)
 
     def apply(self, optimizer: "Optimizer | None" = None, suggestion: Suggestion | float | None = None) -> None:
-        """Write the suggested rates into an optimizer, for training without a scheduler.
+        """Write the suggested lrs into an optimizer, for training without a scheduler.
 
         Args:
             optimizer: The one to write to; by default the one that was swept.
-            suggestion: A suggestion or a reference rate; the main suggestion by default.
-        """
+            suggestion: A suggestion, or an lr of the largest group; the main suggestion by default.
+
+        Raises:
+            ArgumentError: An argument breaks a rule; nothing was written.
+            NoSuggestionError: There is no suggestion; nothing was written.
+        """  # noqa: DOC502 - raised by _optimizer and group_lrs
         optimizer = self._optimizer("apply", optimizer)
-        rates = self.group_lrs(suggestion)
-        set_group_lrs(optimizer, rates)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            if "initial_lr" in group:  # left by an earlier scheduler: the next one would start from it
-                group["initial_lr"] = rate
+        lrs = self.group_lrs(suggestion)
+        set_group_lrs(optimizer, lrs)
+        scheduled = [group for group in optimizer.param_groups if "initial_lr" in group]
+        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+            if "initial_lr" in group:  # the next scheduler would start from it
+                group["initial_lr"] = lr
+        if scheduled:
+            warnings.warn(
+                "This optimizer has a scheduler from before: its next step() overwrites the learning rates that "
+                "RangeTestResult.apply() has written. Stop stepping it, and make a new one with result.scheduler(...).",
+                LRFinderWarning,
+                stacklevel=2,
+            )
 
     def scheduler(
         self,
@@ -221,12 +258,12 @@ class RangeTestResult:
         suggestion: Suggestion | float | None = None,
         **kwargs: Any,
     ) -> "LRScheduler | ReduceLROnPlateau":
-        """Build a stock torch scheduler at the suggested rates.
+        """Return a scheduler of torch at the suggested lrs.
 
         Args:
             name: One of `lrfinder.SCHEDULES`; by default the schedule that `find` was called with.
             optimizer: The one to schedule; by default the one that was swept.
-            suggestion: A suggestion or a reference rate; the main suggestion by default.
+            suggestion: A suggestion, or an lr of the largest group; the main suggestion by default.
             **kwargs: For `lrfinder.make_scheduler`; `total_steps` is taken from the result where it is not given.
 
         Returns:
@@ -242,13 +279,13 @@ class RangeTestResult:
             )
         optimizer = self._optimizer("scheduler", optimizer)
         name = self.context.schedule if name is None else name
-        rates = self.group_lrs(suggestion)
+        lrs = self.group_lrs(suggestion)
         if self.total_steps is not None:
             kwargs.setdefault("total_steps", self.total_steps)
         onset = self.landmarks.onset
-        if name == "cyclic" and onset is not None and sum(self.group_lrs(onset)) < sum(rates):
+        if name == "cyclic" and onset is not None and sum(self.group_lrs(onset)) < sum(lrs):
             kwargs.setdefault("base_lr", self.group_lrs(onset))
-        return make_scheduler(optimizer, name, rates, **kwargs)
+        return make_scheduler(optimizer, name, lrs, **kwargs)
 
     def _optimizer(self, caller: str, optimizer: "Optimizer | None") -> "Optimizer":
         known = self.optimizer() if self.optimizer is not None else None
@@ -256,6 +293,14 @@ class RangeTestResult:
         if chosen is None:
             raise ArgumentError(
                 f"RangeTestResult.{caller}(optimizer=...) is needed, got None, and the swept one is gone; pass one."
+            )
+        if not isinstance(getattr(chosen, "param_groups", None), list):
+            remedy = "pass the optimizer of the training"
+            if isinstance(chosen, (Suggestion, float, int)):
+                remedy = "a suggestion or an lr is the argument suggestion=..."
+            raise ArgumentError(
+                f"RangeTestResult.{caller}(optimizer=...) must be a torch optimizer, got {type(chosen).__name__}; "
+                f"{remedy}."
             )
         if len(chosen.param_groups) != len(self.group_ratios):
             raise ArgumentError(
@@ -286,14 +331,16 @@ class RangeTestResult:
         """
         from lrfinder.display import plot_curve
 
-        found, rules = self._shown, self._marked if rules is None else rules
-        probes = self._probe_arrays
-        return plot_curve(self.curve, found, ax=ax, label=label, rules=rules, show_raw=show_raw, probes=probes)
-
-    @property
-    def _marked(self) -> list[str]:
-        main = "refine" if self.refined is not None else self._rule_name
-        return [main, *(rule for rule in ("steepest", "divergence") if rule != main)]
+        return plot_curve(
+            self.curve,
+            self.suggestions,
+            self.landmarks,
+            ax=ax,
+            label=label,
+            rules=rules,
+            show_raw=show_raw,
+            probes=self._probe_arrays,
+        )
 
     @property
     def _probe_arrays(self) -> "tuple[Floats, Floats] | tuple[()]":
@@ -303,50 +350,83 @@ class RangeTestResult:
         """Issue each of `warnings` once, as an `LRFinderWarning`.
 
         Args:
-            stacklevel: Which frame they are attributed to, as for `warnings.warn`.
+            stacklevel: The frame that they are attributed to, as for `warnings.warn`.
         """
         for sentence in self.warnings:
             warnings.warn(sentence, LRFinderWarning, stacklevel=stacklevel + 1)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle holds: a function as rule by its name, and no reference to the optimizer."""
-        return {**self.__dict__, "optimizer": None, "rule": self._rule_name, "suggestions": self.suggestions}
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**held, "optimizer": None, "rule": self._rule_name, "stored_suggestions": self.suggestions}
 
     def __repr__(self) -> str:
         """Return one line."""
-        try:
-            advice = f"suggestion={self.suggestion.lr:.1e} by {self.suggestion.rule}"
-        except NoSuggestionError:
-            advice = "no suggestion"
-        return f"<RangeTestResult {outcome(self.curve)}, {len(self.curve)} points, {advice}>"
+        main = self._main
+        advice = "no suggestion" if main is None else f"suggestion {lr_text(main.lr)} ({main.rule})"
+        count = f"{len(self.curve)} point{'s' * (len(self.curve) != 1)}"
+        return f"<RangeTestResult {describe_end(self.curve)}, {count}, {advice}>"
 
     def __str__(self) -> str:
         """Return the block that a terminal shows."""
-        return block(self._headline(), self._shown, self.probes, self.warnings, self._advice())
+        return text_block(self._summary)
 
     def _repr_html_(self) -> str:
-        """Return a table and an opaque picture, for notebooks."""
-        return html_block(self._headline(), self._shown, self.warnings, self._advice(), self._picture())
+        """Return the same as a table, with an opaque plot, for notebooks."""
+        return html_block(self._summary, self._picture())
 
-    def _headline(self) -> str:
-        return f"{outcome(self.curve)} after {self.steps:,} steps, {self.seconds:.1f} s"
+    @property
+    def _main(self) -> Suggestion | None:
+        with suppress(NoSuggestionError):
+            return self.suggestion
+        return None
 
-    def _advice(self) -> str:
+    @property
+    def _summary(self) -> Summary:
+        main = self._main
+        names = self.group_names or tuple(f"group {index}" for index in range(len(self.group_ratios)))
+        rows = summary_rows(
+            self.suggestions,
+            main,
+            self.landmarks,
+            initial_lr=self.initial_lr,
+            groups=() if main is None else tuple(zip(names, self.group_lrs(), strict=True)),
+            probes=self.probes,
+        )
+        shown = self.warnings
+        if shown and self.warnings_issued:
+            rows.append(Row(name="warnings", text=f"{len(shown)} issued by find(), see result.warnings"))
+            shown = ()
+        steps = f"{self.steps:,} step{'s' * (self.steps != 1)}"
+        return Summary(
+            headline=f"{describe_end(self.curve)}, {steps}, {self.seconds:.1f} s",
+            rows=rows,
+            warnings=shown,
+            last=self._last_line(),
+        )
+
+    def _last_line(self) -> str:
         try:
-            self.suggestion  # noqa: B018 - asked for its error
+            self.suggestion  # noqa: B018 - for its error
         except NoSuggestionError as error:
             return f"no suggestion: {error}"
-        if "use" in self.meta:  # a framework has its own way
-            return f"use: {self.meta['use']}"
-        length = "" if self.total_steps is None else f", total_steps={self.total_steps}"
-        return f'use: scheduler = result.scheduler("{self.context.schedule}", optimizer{length})'
+        call = f'result.scheduler("{self.context.schedule}", optimizer, total_steps={self.length_text})'
+        return f"use: {self.next_step or f'scheduler = {call}'}"
+
+    @property
+    def length_text(self) -> str:
+        """The length of the training, as code: a number, or how to compute it where `find` was not told."""
+        if self.total_steps is not None:
+            return str(self.total_steps)
+        accumulation_steps = self.meta.get("accumulation_steps", 1)
+        return "epochs * len(loader)" + (f" // {accumulation_steps}" if accumulation_steps > 1 else "")
 
     def _picture(self) -> str:
         if not len(self.curve):
             return ""
         from lrfinder.display import plot_result_png
 
-        png = plot_result_png(self.curve, self._shown, rules=self._marked, probes=self._probe_arrays)
+        png = plot_result_png(self.curve, self.suggestions, self.landmarks, probes=self._probe_arrays)
         return base64.b64encode(png).decode()
 
     def to_dict(self) -> dict[str, Any]:
@@ -361,6 +441,8 @@ class RangeTestResult:
             "context": asdict(self.context),
             "rule": self._rule_name,
             "group_ratios": list(self.group_ratios),
+            "group_names": list(self.group_names),
+            "initial_lrs": list(self.initial_lrs),
             "suggestions": {rule: plain_suggestion(found) for rule, found in self.suggestions.items()},
             "landmarks": asdict(self.landmarks),
             "spreads": {rule: list(spread) for rule, spread in self.spreads.items()},
@@ -368,6 +450,7 @@ class RangeTestResult:
             "seconds": self.seconds,
             "warnings": list(self.warnings),
             "probes": [[lr, score if np.isfinite(score) else None] for lr, score in self.probes],
+            "next_step": self.next_step,
             "meta": dict(self.meta),
         }
 
@@ -387,7 +470,7 @@ class RangeTestResult:
             path: The file.
 
         Returns:
-            An equal result. It knows no optimizer: hand one to `scheduler` and `apply`.
+            An equal result, without an optimizer: pass one to `scheduler` and `apply`.
 
         Raises:
             ArgumentError: The file holds something else, or a schema that this version does not read.
@@ -396,20 +479,16 @@ class RangeTestResult:
 
     @classmethod
     def from_dict(cls, data: Any, call: str = "RangeTestResult.from_dict(data=...)") -> "RangeTestResult":
-        """Make a result of what `to_dict` returned.
+        """Return the result that `to_dict` described.
 
         Args:
             data: The dictionary.
-            call: What messages call the call.
+            call: The call that messages name.
 
         Returns:
-            An equal result. It knows no optimizer: hand one to `scheduler` and `apply`.
+            An equal result, without an optimizer: pass one to `scheduler` and `apply`.
 
         Raises:
             ArgumentError: It is something else, or of a schema that this version does not read.
         """  # noqa: DOC502 - raised by read_fields
-        fields, suggestions, landmarks = read_fields(data, call)
-        result = cls(**fields)
-        # As they were when they were printed, whatever a later version's rules would say.
-        result.__dict__.update(suggestions=suggestions, landmarks=landmarks)
-        return result
+        return cls(**read_fields(data, call))

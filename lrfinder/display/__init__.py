@@ -1,4 +1,4 @@
-"""Everything that a person or a file sees of a result: text, HTML, JSON, plots, the progress bar."""
+"""What a person or a file sees of a result: text, HTML, JSON, plots, the progress bar."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,23 @@ from lrfinder.display.serialization import (
     versions,
     write_json,
 )
-from lrfinder.display.text import block, outcome
+from lrfinder.display.summary import Row, Summary, describe_end, lr_text, summary_rows
+from lrfinder.display.text import text_block
 
 if TYPE_CHECKING:
-    from lrfinder.display.plots import file_axes, plot_curve, plot_result_png, plot_schedule
+    from lrfinder.display.figures import file_axes
+    from lrfinder.display.plots import plot_curve, plot_result_png
+    from lrfinder.display.schedule_plot import plot_schedule
 
 __all__ = [
     "SCHEMA",
     "Progress",
-    "block",
+    "Row",
+    "Summary",
+    "describe_end",
     "file_axes",
     "html_block",
-    "outcome",
+    "lr_text",
     "plain_curve",
     "plain_suggestion",
     "plot_curve",
@@ -33,14 +38,22 @@ __all__ = [
     "plot_schedule",
     "read_fields",
     "read_json",
+    "summary_rows",
+    "text_block",
     "versions",
     "write_json",
 ]
 
-_PLOTS = {"file_axes", "plot_curve", "plot_result_png", "plot_schedule"}  # they load matplotlib when first used
+# What loads matplotlib is imported when it is first asked for.
+_LAZY = {
+    "file_axes": "lrfinder.display.figures",
+    "plot_curve": "lrfinder.display.plots",
+    "plot_result_png": "lrfinder.display.plots",
+    "plot_schedule": "lrfinder.display.schedule_plot",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLOTS:
+    if name not in _LAZY:
         raise AttributeError(f"module 'lrfinder.display' has no attribute {name!r}")
-    return getattr(import_module("lrfinder.display.plots"), name)
+    return getattr(import_module(_LAZY[name]), name)

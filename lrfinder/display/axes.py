@@ -1,7 +1,7 @@
-"""What a picture shows of a result: its limits, a thinned line, the kind of its axis. NumPy only."""
+"""What a plot shows of a result: its marks, its limits, thinned lines, the kind of its axis. NumPy only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -11,87 +11,126 @@ from numpy.typing import ArrayLike
 from lrfinder.curve import RULES, Curve, Floats, Landmarks, StopReason, Suggestion
 from lrfinder.errors import ArgumentError
 
-__all__ = ["Probes", "diverged_from", "is_linear", "loss_at", "loss_limits", "marked_rules", "probe_arrays", "thin"]
+__all__ = [
+    "Mark",
+    "Probes",
+    "choose_marks",
+    "diverged_from",
+    "is_linear",
+    "loss_at",
+    "loss_limits",
+    "power_of_ten",
+    "probe_arrays",
+    "thin",
+]
 
-Probes: TypeAlias = tuple[ArrayLike, ArrayLike] | tuple[()]
-"""Learning rates and losses of refine's short trainings, each of shape (K,), or nothing."""
+Probes: TypeAlias = tuple[ArrayLike, ArrayLike] | tuple[()]  # learning rates and losses, each (K,), or nothing
 
-BUCKETS = 1000
-"""A long line is drawn as the lowest and highest point of so many stretches: more than a picture has columns."""
+BUCKETS = 1000  # a long line is drawn as the extremes of this many parts: more than a plot has columns
+LARGEST = 1e300  # larger losses count as this, so that limits never overflow
+MOST_ABOVE = 3.0  # limits reach above the first loss by at most this multiple of the fall
 
-LARGEST = 1e300
-"""Losses count as no larger, so that limits never overflow."""
+MAIN_MARKER, OTHER_MARKER = "o", "P"
+LANDMARK_MARKERS = {"onset": "s", "steepest": "^", "minimum": "v", "divergence": "X"}
 
 
-def diverged_from(curve: Curve, suggestions: Mapping[str, Suggestion]) -> float | None:
-    """Return the rate from which on training diverged.
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A learning rate that the plot marks on the curve.
+
+    Args:
+        name: What the legend calls it.
+        lr: The learning rate.
+        marker: The Matplotlib marker.
+        spread: The lowest and highest value over repeated sweeps, None for a single one.
+    """
+
+    name: str
+    lr: float
+    marker: str
+    spread: tuple[float, float] | None = None
+
+
+def choose_marks(
+    suggestions: Mapping[str, Suggestion], landmarks: Landmarks, names: Sequence[str] | None = None
+) -> list[Mark]:
+    """Return the marks of a plot.
+
+    Args:
+        suggestions: The suggestions by rule, the main one first.
+        landmarks: The landmarks of the curve.
+        names: The rules and landmarks to mark; those that are not on this curve are left out. By default the main
+            suggestion, `steepest` and `divergence`.
+
+    Returns:
+        The marks; the main suggestion is called "suggestion".
+
+    Raises:
+        ArgumentError: A name is unknown.
+
+    Example:
+        >>> made = {"auto": Suggestion(lr=1e-3, rule="auto", reason="Half a decade down.", index=3)}
+        >>> [mark.name for mark in choose_marks(made, Landmarks(divergence=0.1))]
+        ['suggestion', 'divergence']
+    """
+    places, main = asdict(landmarks), next(iter(suggestions), None)
+    if names is None:
+        names = [*([] if main is None else [main]), *(name for name in ("steepest", "divergence") if name != main)]
+    known = {*RULES, *suggestions, *places}
+    marks = []
+    for name in dict.fromkeys(names):
+        if name not in known:
+            raise ArgumentError(f"plot(rules=...) takes names among {', '.join(sorted(known))}, got {name!r}.")
+        if name in suggestions:
+            found = suggestions[name]
+            marker = MAIN_MARKER if name == main else RULES[name].marker if name in RULES else OTHER_MARKER
+            marks.append(Mark(name="suggestion" if name == main else name, lr=found.lr, marker=marker, spread=found.spread))
+        elif places.get(name) is not None:
+            marks.append(Mark(name=name, lr=places[name], marker=LANDMARK_MARKERS.get(name, OTHER_MARKER)))
+    return marks
+
+
+def diverged_from(curve: Curve, landmarks: Landmarks) -> float | None:
+    """Return the learning rate from which on training diverged.
 
     Args:
         curve: The curve.
-        suggestions: The suggestions by rule.
+        landmarks: Its landmarks.
 
     Returns:
-        The divergence that the rule found, or else the rate at which the sweep had to stop; None without either.
+        The landmark, or else the learning rate at which the sweep was stopped; None without either.
     """
-    if "divergence" in suggestions:
-        return suggestions["divergence"].lr
+    if landmarks.divergence is not None:
+        return landmarks.divergence
     return curve.stop_lr if curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE} else None
 
 
-def marked_rules(suggestions: Mapping[str, Suggestion], rules: Sequence[str] | None) -> dict[str, Suggestion]:
-    """Return the suggestions to mark, by the name that the picture gives them.
-
-    Args:
-        suggestions: The suggestions by rule.
-        rules: The rules to mark, the main one first; those that do not apply are left out. By default `refine`, or else
-            `auto`, with `steepest` and `divergence`.
-
-    Returns:
-        The suggestions; the main one, if it is `auto` or `refine`, is called "suggestion".
-
-    Raises:
-        ArgumentError: A rule is unknown.
-
-    Example:
-        >>> marked_rules({"auto": Suggestion(lr=1e-3, rule="auto", reason="Half a decade down.", index=3)}, None).keys()
-        dict_keys(['suggestion'])
-    """
-    if rules is None:
-        rules = ("refine" if "refine" in suggestions else "auto", "steepest", "divergence")
-    known = {*RULES, *suggestions, *(field.name for field in fields(Landmarks))}
-    for rule in rules:
-        if rule not in known:
-            raise ArgumentError(f"plot(rules=...) takes rules among {', '.join(sorted(known))}, got {rule=}.")
-    marked = {rule: suggestions[rule] for rule in rules if rule in suggestions}
-    return {"suggestion" if rule == rules[0] and rule in {"auto", "refine"} else rule: marked[rule] for rule in marked}
-
-
 def probe_arrays(probes: Probes) -> tuple[Floats, Floats]:
-    """Check probes and return them as arrays.
+    """Return checked probes as arrays.
 
     Args:
         probes: Learning rates and losses, or nothing.
 
     Returns:
-        Rates and losses, shape (K,) each, sorted by rate; empty without probes.
+        Learning rates and losses, shape (K,) each, sorted by learning rate; empty without probes.
 
     Raises:
         ArgumentError: The two differ in shape.
     """
-    rates, scores = (np.asarray(part, dtype=np.float64) for part in (probes or ((), ())))
-    if rates.shape != scores.shape or rates.ndim != 1:
-        shapes = rates.shape, scores.shape
-        raise ArgumentError(f"plot_curve(probes=...) takes as many rates as losses, one axis each, got {shapes=}.")
-    order = np.argsort(rates)
-    return rates[order], scores[order]
+    lrs, scores = (np.asarray(part, dtype=np.float64) for part in (probes or ((), ())))
+    if lrs.shape != scores.shape or lrs.ndim != 1:
+        shapes = lrs.shape, scores.shape
+        raise ArgumentError(f"plot_curve(probes=...) takes as many lrs as losses, one axis each, got {shapes=}.")
+    order = np.argsort(lrs)
+    return lrs[order], scores[order]
 
 
 def loss_at(curve: Curve, lr: float) -> float:
-    """Return the smoothed loss at a rate, between points by the logarithm of the rate.
+    """Return the smoothed loss at a learning rate, interpolated along the logarithm of the learning rate.
 
     Args:
         curve: The curve, at least one point.
-        lr: The rate; beyond an end the loss there counts.
+        lr: The learning rate; beyond an end the loss there counts.
 
     Returns:
         The loss.
@@ -100,7 +139,7 @@ def loss_at(curve: Curve, lr: float) -> float:
 
 
 def is_linear(curve: Curve) -> bool:
-    """Tell whether the grid was linear: steps of the rate vary less than steps of its logarithm.
+    """Return whether the grid was linear: steps of the learning rate vary less than steps of its logarithm.
 
     Args:
         curve: The curve; fewer than three points count as exponential.
@@ -111,47 +150,52 @@ def is_linear(curve: Curve) -> bool:
     if len(curve) < 3:
         return False
     gaps = np.diff(curve.indices)
-    linear, log = (np.diff(rates) / gaps for rates in (curve.lrs, np.log(curve.lrs)))
+    linear, log = (np.diff(lrs) / gaps for lrs in (curve.lrs, np.log(curve.lrs)))
     return bool(np.std(linear) / np.mean(linear) < np.std(log) / np.mean(log))
 
 
-def loss_limits(curve: Curve, past: float | None, scores: Floats, *, raw: bool = True) -> tuple[float, float]:
-    """Return the lowest and the highest loss that must be seen; a blow-up and single outliers need not.
+def loss_limits(curve: Curve, past: float | None, also: Floats, *, raw: bool = True) -> tuple[float, float]:
+    """Return the lowest and the highest loss that the plot must show.
 
-    They come from the part before divergence. Should that hold a blow-up all the same, losses count up to four times
-    as far above the lowest as the median is. Measured losses count up to six times the median noise, or half the
-    height, above and below.
+    The fall decides: from the highest smoothed loss before the lowest one down to the lowest. A rise after it, however
+    large, changes nothing; neither do single outliers. Raw losses count up to six times their median noise, or half of
+    the height, above and below.
 
     Args:
         curve: The curve, at least one point.
-        past: The rate from which on training diverged, if it did.
-        scores: Further losses to be seen unless they lie far above, shape (K,).
-        raw: Whether the measured losses are drawn.
+        past: The learning rate from which on training diverged, if it did.
+        also: Further losses to be seen unless they lie far above, shape (K,).
+        raw: Whether the raw losses are drawn.
 
     Returns:
         The lowest and the highest loss.
     """
     losses, smoothed = np.clip([curve.losses, curve.smoothed], -LARGEST, LARGEST)
-    before = curve.lrs <= past if past is not None and past >= curve.lrs[0] else np.ones(len(curve), dtype=bool)
-    low, middle = smoothed[before].min(), np.median(smoothed[before])
-    high = max(smoothed[0], min(smoothed[before].max(), middle + 3 * (middle - low)))
+    if past is not None:
+        before = max(int(np.count_nonzero(curve.lrs <= past)), 1)
+        losses, smoothed = losses[:before], smoothed[:before]
+    lowest = int(smoothed.argmin())
+    low, first = smoothed[lowest], smoothed[0]
+    high = min(smoothed[: lowest + 1].max(), first + MOST_ABOVE * (first - low))
+    high = max(high, np.median(smoothed))  # where the loss only rises
     if raw:
-        noise = max(6 * np.median(np.abs(losses - smoothed)[before & (smoothed <= high)]), (high - low) / 2)
-        low = min(low, max(losses[before].min(), low - noise))
-        high = max(high, min(losses[before].max(), high + noise))
-    near = scores[np.isfinite(scores) & (scores <= high + (high - low))]
+        shown = losses[smoothed <= high]
+        noise = max(6 * np.median(np.abs(losses - smoothed)[smoothed <= high]), (high - low) / 2)
+        low = min(low, max(shown.min(), low - noise))
+        high = max(high, min(shown.max(), high + noise))
+    near = also[np.isfinite(also) & (also <= high + (high - low))]
     return float(min([low, *near])), float(max([high, *near]))
 
 
 def thin(lrs: Floats, losses: Floats) -> tuple[Floats, Floats]:
-    """Return the lowest and the highest point of each stretch of a long line: it looks the same and draws fast.
+    """Return the lowest and the highest point of each part of a long line: it looks the same and draws fast.
 
     Args:
-        lrs: Rates, shape (T,).
+        lrs: Learning rates, shape (T,).
         losses: Losses, shape (T,).
 
     Returns:
-        Rates and losses of the points to draw, at most two for each of `BUCKETS` and the ends; a short line as it is.
+        The points to draw, at most two for each of `BUCKETS` and the ends; a short line as it is.
     """
     if len(lrs) <= 2 * BUCKETS:
         return lrs, losses
@@ -161,3 +205,21 @@ def thin(lrs: Floats, losses: Floats) -> tuple[Floats, Floats]:
         kept |= {start + int(losses[start:stop].argmin()), start + int(losses[start:stop].argmax())}
     index = sorted(kept)
     return lrs[index], losses[index]
+
+
+def power_of_ten(number: float) -> str:
+    r"""Return a positive number in TeX, without its factor where that is 1.
+
+    Args:
+        number: The number.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> print(power_of_ten(1e-3), power_of_ten(2.5e-4))
+        $10^{-3}$ $2.5{\times}10^{-4}$
+    """
+    mantissa, exponent = f"{number:.3e}".split("e")
+    factor = "" if float(mantissa) == 1 else rf"{float(mantissa):g}{{\times}}"
+    return f"${factor}10^{{{int(exponent)}}}$"

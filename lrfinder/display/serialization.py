@@ -16,8 +16,7 @@ from lrfinder.version import __version__
 
 __all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_fields", "read_json", "versions", "write_json"]
 
-SCHEMA = 1
-"""Version of the JSON that `RangeTestResult.save` writes."""
+SCHEMA = 2  # of the JSON that RangeTestResult.save writes; version 0.1 wrote 1
 
 
 def plain_curve(curve: Curve) -> dict[str, Any]:
@@ -80,29 +79,27 @@ def read_json(path: str | Path) -> Any:
         raise ArgumentError(f"RangeTestResult.load(path={str(path)!r}) must name a JSON file: {error}.") from error
 
 
-def read_fields(data: Any, call: str) -> tuple[dict[str, Any], dict[str, Suggestion], Landmarks]:
-    """Read what `RangeTestResult.to_dict` returned.
+def read_fields(data: Any, call: str) -> dict[str, Any]:
+    """Return the fields of the result that `RangeTestResult.to_dict` described.
 
     Args:
         data: The dictionary, as it came out of JSON.
         call: Call and argument, for messages.
 
     Returns:
-        The fields of the result, its suggestions by rule, and its landmarks.
+        The arguments of `RangeTestResult`.
 
     Raises:
-        ArgumentError: It is something else, of another schema, or incomplete.
+        ArgumentError: It is something else, of an unknown schema, or incomplete.
     """
     schema = data.get("schema") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or schema != SCHEMA:
+    if not isinstance(data, dict) or schema not in {1, SCHEMA}:
         raise ArgumentError(
-            f"{call} reads schema {SCHEMA}, got schema={schema!r}; "
+            f"{call} reads the schemas 1 and {SCHEMA}, got schema={schema!r}; "
             "pass a file that RangeTestResult.save wrote, or update lrfinder."
         )
     try:
-        data = data if "landmarks" in data else _from_version_0_1(data)
-        suggestions = {rule: _suggestion(found) for rule, found in data["suggestions"].items()}
-        return _fields(data, suggestions), suggestions, Landmarks(**data["landmarks"])
+        return _fields(_from_version_0_1(data) if schema == 1 else data)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArgumentError(
             f"{call} must name a file that RangeTestResult.save wrote, got one that lacks something or was changed "
@@ -111,16 +108,23 @@ def read_fields(data: Any, call: str) -> tuple[dict[str, Any], dict[str, Suggest
 
 
 def _from_version_0_1(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data with the landmarks, which were suggestions, by themselves, and the rule `valley` renamed."""
+    """Return the data in the present form: landmarks were suggestions, a rule had another name, fields were missing."""
     names = [field.name for field in fields(Landmarks)]
     given = {_renamed(rule): {**found, "rule": _renamed(rule)} for rule, found in data["suggestions"].items()}
+    context = {field.name: data["context"][field.name] for field in fields(Context) if field.name in data["context"]}
+    meta = dict(data["meta"])
     return {
         **data,
+        "context": context,
         "rule": _renamed(data["rule"]),
         "landmarks": {name: given[name]["lr"] if name in given else None for name in names},
         # What was asked for as advice stays advice.
         "suggestions": {rule: found for rule, found in given.items() if rule not in names or rule == data["rule"]},
         "spreads": {_renamed(rule): spread for rule, spread in data["spreads"].items() if rule not in names},
+        "group_names": [],
+        "initial_lrs": [],
+        "next_step": meta.pop("use", None),
+        "meta": meta,
     }
 
 
@@ -128,19 +132,25 @@ def _renamed(rule: str) -> str:
     return "fastai_valley" if rule == "valley" else rule
 
 
-def _fields(data: Mapping[str, Any], suggestions: Mapping[str, Suggestion]) -> dict[str, Any]:
+def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    suggestions = {rule: _suggestion(found) for rule, found in data["suggestions"].items()}
     return {
         "curve": _curve(data),
         "context": Context(**{name: value for name, value in data["context"].items() if name != "nesterov"}),  # 0.1
         "rule": data["rule"],
         "group_ratios": tuple(data["group_ratios"]),
+        "group_names": tuple(data["group_names"]),
+        "initial_lrs": tuple(data["initial_lrs"]),
         "steps": data["steps"],
         "seconds": data["seconds"],
         "warnings": tuple(data["warnings"]),
         "spreads": {rule: (low, high) for rule, (low, high) in data["spreads"].items()},
         "probes": tuple((lr, float("inf") if score is None else score) for lr, score in data["probes"]),
         "refined": suggestions.get("refine"),
+        "next_step": data["next_step"],
         "meta": data["meta"],
+        "stored_suggestions": suggestions,
+        "stored_landmarks": Landmarks(**data["landmarks"]),
     }
 
 

@@ -6,12 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from lrfinder.curve import RULES, Landmarks
 from lrfinder.curve.curve import Curve
 from lrfinder.curve.smoothing import smooth
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.curve.suggestion import Suggestion
 from lrfinder.curve.sweep import grid
-from lrfinder.display.axes import diverged_from, is_linear, loss_at, loss_limits, marked_rules, probe_arrays, thin
+from lrfinder.display.axes import (
+    choose_marks,
+    diverged_from,
+    is_linear,
+    loss_at,
+    loss_limits,
+    power_of_ten,
+    probe_arrays,
+    thin,
+)
 from lrfinder.errors import ArgumentError
 
 NONE = np.array([])
@@ -39,7 +49,7 @@ def test_a_blow_up_leaves_the_limits_almost_alone(known, shift):
     curve = _curve(blown)
     with_blow_up = loss_limits(curve, curve.lrs[89] if known else None, NONE)
     assert with_blow_up[0] == pytest.approx(low, abs=0.8 * (high - low))
-    assert with_blow_up[1] < high + 5 * (high - low)
+    assert with_blow_up[1] < high + (high - low)
     assert with_blow_up[1] > curve.smoothed[0]
 
 
@@ -115,24 +125,40 @@ def test_loss_between_and_beyond_points():
 
 
 def test_where_it_diverged():
-    suggestion = Suggestion(lr=0.3, rule="divergence", reason="It rose.", index=1)
     stopped = _curve([1.0, 2.0], reason=StopReason.NONFINITE, stop_lr=2.0)
-    assert diverged_from(stopped, {"divergence": suggestion}) == 0.3
-    assert diverged_from(stopped, {}) == 2.0
-    assert diverged_from(_curve([1.0, 2.0]), {}) is None
+    assert diverged_from(stopped, Landmarks(divergence=0.3)) == 0.3
+    assert diverged_from(stopped, Landmarks()) == 2.0
+    assert diverged_from(_curve([1.0, 2.0]), Landmarks()) is None
 
 
-def test_which_suggestions_are_marked():
-    made = {
-        rule: Suggestion(lr=1e-3, rule=rule, reason="So.", index=0) for rule in ("fastai_steep", "auto", "divergence")
-    }
-    assert list(marked_rules(made, None)) == ["suggestion", "divergence"]
-    assert list(marked_rules(made, ["fastai_steep", "auto", "fastai_steep"])) == ["fastai_steep", "auto"]
-    assert list(marked_rules({**made, "refine": made["auto"]}, None)) == ["suggestion", "divergence"]
-    assert marked_rules(made, []) == {}
-    assert marked_rules({}, None) == {}
-    with pytest.raises(ArgumentError, match=r"plot\(rules=...\) takes rules among auto, .*got rule='best'"):
-        marked_rules(made, ["best"])
+def _made(*rules):
+    return {rule: Suggestion(lr=1e-3, rule=rule, reason="So.", index=0, spread=(1e-4, 1e-2)) for rule in rules}
+
+
+def test_which_suggestions_and_landmarks_are_marked():
+    found = Landmarks(onset=1e-5, divergence=0.1)
+    made = _made("auto", "fastai_valley", "mine")
+    marks = choose_marks(made, found)
+    assert [(mark.name, mark.lr, mark.marker, mark.spread) for mark in marks] == [
+        ("suggestion", 1e-3, "o", (1e-4, 1e-2)),
+        ("divergence", 0.1, "X", None),
+    ]
+    marks = choose_marks(made, found, ["mine", "onset", "fastai_valley", "steepest", "auto", "mine"])
+    assert [(mark.name, mark.marker) for mark in marks] == [
+        ("mine", "P"), ("onset", "s"), ("fastai_valley", RULES["fastai_valley"].marker), ("suggestion", "o"),
+    ]  # fmt: skip
+    assert [mark.name for mark in choose_marks(_made("refine", "auto"), found)] == ["suggestion", "divergence"]
+    assert choose_marks(made, found, []) == choose_marks({}, Landmarks()) == []
+    with pytest.raises(ArgumentError, match=r"plot\(rules=...\) takes names among auto, .*got 'best'"):
+        choose_marks(made, found, ["best"])
+
+
+def test_a_landmark_that_an_older_version_suggested_is_marked_once():
+    assert [mark.name for mark in choose_marks(_made("steepest"), Landmarks(steepest=1e-3))] == ["suggestion"]
+
+
+def test_powers_of_ten():
+    assert [power_of_ten(x) for x in (1e-3, 2.5e-4, 20)] == ["$10^{-3}$", r"$2.5{\times}10^{-4}$", r"$2{\times}10^{1}$"]
 
 
 def test_probes_are_sorted_and_checked():
@@ -140,5 +166,5 @@ def test_probes_are_sorted_and_checked():
     np.testing.assert_array_equal(rates, [1.0, 3.0])
     np.testing.assert_array_equal(scores, [np.nan, 0.5])
     assert [part.size for part in probe_arrays(())] == [0, 0]
-    with pytest.raises(ArgumentError, match=r"as many rates as losses.*got shapes=\(\(2,\), \(1,\)\)"):
+    with pytest.raises(ArgumentError, match=r"as many lrs as losses.*got shapes=\(\(2,\), \(1,\)\)"):
         probe_arrays(([1.0, 2.0], [0.5]))
