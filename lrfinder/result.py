@@ -5,7 +5,7 @@ import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,22 +22,19 @@ from lrfinder.curve import (
     Landmarks,
     StopReason,
     Suggestion,
+    Verdict,
     find_landmarks,
+    judge,
     rule_name,
     suggest,
 )
 from lrfinder.display import (
-    SCHEMA,
-    Row,
-    Summary,
-    describe_end,
     html_block,
-    lr_text,
-    plain_curve,
-    plain_suggestion,
+    one_line,
+    plain_fields,
     read_fields,
     read_json,
-    summary_rows,
+    summarize,
     text_block,
     write_json,
 )
@@ -309,6 +306,25 @@ class RangeTestResult:
             )
         return chosen
 
+    def judge(self, lr: float | None = None) -> Verdict:
+        """Judge a learning rate by the measured curve: is it too low or too high?
+
+        Args:
+            lr: An lr of the largest parameter group; by default the one that it had when `find` was called.
+
+        Returns:
+            How it compares with the suggestion of `auto` or of refining, and what to expect of a training.
+
+        Raises:
+            ArgumentError: `lr` is no positive number, or is needed because the result does not know the optimizer's.
+        """  # noqa: DOC502 - raised by check_positive
+        lr = self.initial_lr if lr is None else lr
+        found = None
+        with suppress(NoSuggestionError):
+            found = self.suggest("auto") if self.refined is None else self.refined
+        call = "RangeTestResult.judge(lr=...)"
+        return judge(check_positive(call, lr), None if found is None else found.lr, self.curve, self.context)
+
     def plot(
         self,
         ax: "Axes | None" = None,
@@ -362,64 +378,15 @@ class RangeTestResult:
 
     def __repr__(self) -> str:
         """Return one line."""
-        main = self._main
-        advice = "no suggestion" if main is None else f"suggestion {lr_text(main.lr)} ({main.rule})"
-        count = f"{len(self.curve)} point{'s' * (len(self.curve) != 1)}"
-        return f"<RangeTestResult {describe_end(self.curve)}, {count}, {advice}>"
+        return one_line(self)
 
     def __str__(self) -> str:
         """Return the block that a terminal shows."""
-        return text_block(self._summary)
+        return text_block(summarize(self))
 
     def _repr_html_(self) -> str:
         """Return the same as a table, with an opaque plot, for notebooks."""
-        return html_block(self._summary, self._picture())
-
-    @property
-    def _main(self) -> Suggestion | None:
-        with suppress(NoSuggestionError):
-            return self.suggestion
-        return None
-
-    @property
-    def _summary(self) -> Summary:
-        main = self._main
-        names = self.group_names or tuple(f"group {index}" for index in range(len(self.group_ratios)))
-        rows = summary_rows(
-            self.suggestions,
-            main,
-            self.landmarks,
-            initial_lr=self.initial_lr,
-            groups=() if main is None else tuple(zip(names, self.group_lrs(), strict=True)),
-            probes=self.probes,
-        )
-        shown = self.warnings
-        if shown and self.warnings_issued:
-            rows.append(Row(name="warnings", text=f"{len(shown)} issued by find(), see result.warnings"))
-            shown = ()
-        steps = f"{self.steps:,} step{'s' * (self.steps != 1)}"
-        return Summary(
-            headline=f"{describe_end(self.curve)}, {steps}, {self.seconds:.1f} s",
-            rows=rows,
-            warnings=shown,
-            last=self._last_line(),
-        )
-
-    def _last_line(self) -> str:
-        try:
-            self.suggestion  # noqa: B018 - for its error
-        except NoSuggestionError as error:
-            return f"no suggestion: {error}"
-        call = f'result.scheduler("{self.context.schedule}", optimizer, total_steps={self.length_text})'
-        return f"use: {self.next_step or f'scheduler = {call}'}"
-
-    @property
-    def length_text(self) -> str:
-        """The length of the training, as code: a number, or how to compute it where `find` was not told."""
-        if self.total_steps is not None:
-            return str(self.total_steps)
-        accumulation_steps = self.meta.get("accumulation_steps", 1)
-        return "epochs * len(loader)" + (f" // {accumulation_steps}" if accumulation_steps > 1 else "")
+        return html_block(summarize(self), self._picture())
 
     def _picture(self) -> str:
         if not len(self.curve):
@@ -435,24 +402,9 @@ class RangeTestResult:
         Returns:
             What `save` writes; JSON holds it without loss.
         """
-        return {
-            "schema": SCHEMA,
-            **plain_curve(self.curve),
-            "context": asdict(self.context),
-            "rule": self._rule_name,
-            "group_ratios": list(self.group_ratios),
-            "group_names": list(self.group_names),
-            "initial_lrs": list(self.initial_lrs),
-            "suggestions": {rule: plain_suggestion(found) for rule, found in self.suggestions.items()},
-            "landmarks": asdict(self.landmarks),
-            "spreads": {rule: list(spread) for rule, spread in self.spreads.items()},
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "warnings": list(self.warnings),
-            "probes": [[lr, score if np.isfinite(score) else None] for lr, score in self.probes],
-            "next_step": self.next_step,
-            "meta": dict(self.meta),
-        }
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = {"rule": self._rule_name, "suggestions": self.suggestions, "landmarks": self.landmarks}
+        return plain_fields(held | shown)
 
     def save(self, path: str | Path) -> None:
         """Write the result to a file as JSON.

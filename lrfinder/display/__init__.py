@@ -7,14 +7,13 @@ from lrfinder.display.html import html_block
 from lrfinder.display.progress import Progress
 from lrfinder.display.serialization import (
     SCHEMA,
-    plain_curve,
-    plain_suggestion,
+    plain_fields,
     read_fields,
     read_json,
     versions,
     write_json,
 )
-from lrfinder.display.summary import Row, Summary, describe_end, lr_text, summary_rows
+from lrfinder.display.summary import length_text, lr_text, one_line, summarize
 from lrfinder.display.text import text_block
 
 if TYPE_CHECKING:
@@ -25,20 +24,18 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMA",
     "Progress",
-    "Row",
-    "Summary",
-    "describe_end",
     "file_axes",
     "html_block",
+    "length_text",
     "lr_text",
-    "plain_curve",
-    "plain_suggestion",
+    "one_line",
+    "plain_fields",
     "plot_curve",
     "plot_result_png",
     "plot_schedule",
     "read_fields",
     "read_json",
-    "summary_rows",
+    "summarize",
     "text_block",
     "versions",
     "write_json",

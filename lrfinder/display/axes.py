@@ -84,7 +84,9 @@ def choose_marks(
         if name in suggestions:
             found = suggestions[name]
             marker = MAIN_MARKER if name == main else RULES[name].marker if name in RULES else OTHER_MARKER
-            marks.append(Mark(name="suggestion" if name == main else name, lr=found.lr, marker=marker, spread=found.spread))
+            marks.append(
+                Mark(name="suggestion" if name == main else name, lr=found.lr, marker=marker, spread=found.spread)
+            )
         elif places.get(name) is not None:
             marks.append(Mark(name=name, lr=places[name], marker=LANDMARK_MARKERS.get(name, OTHER_MARKER)))
     return marks

@@ -16,15 +16,15 @@ __all__ = [
     "Style",
     "file_axes",
     "foreground",
+    "frame_legend",
     "new_axes",
     "palette",
-    "frame_legend",
     "width",
 ]
 
 Style = dict[str, Any]
 
-# The colours of Okabe and Ito, distinct for every kind of colour vision, in an order for light and for dark backgrounds.
+# The colours of Okabe and Ito, distinct for every kind of colour vision, ordered for light and for dark backgrounds.
 LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DARK = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 3)))

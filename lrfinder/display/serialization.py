@@ -14,20 +14,41 @@ from lrfinder.curve import Context, Curve, Landmarks, StopReason, Suggestion
 from lrfinder.errors import ArgumentError
 from lrfinder.version import __version__
 
-__all__ = ["SCHEMA", "plain_curve", "plain_suggestion", "read_fields", "read_json", "versions", "write_json"]
+__all__ = ["SCHEMA", "plain_fields", "read_fields", "read_json", "versions", "write_json"]
 
 SCHEMA = 2  # of the JSON that RangeTestResult.save writes; version 0.1 wrote 1
 
 
-def plain_curve(curve: Curve) -> dict[str, Any]:
-    """Return a curve as lists and numbers.
+def plain_fields(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a result holds as plain numbers, strings, lists and dictionaries.
 
     Args:
-        curve: What was measured.
+        held: The fields of the result, with its suggestions and landmarks.
 
     Returns:
-        Its fields by name.
+        What `read_fields` reads.
     """
+    return {
+        "schema": SCHEMA,
+        **_plain_curve(held["curve"]),
+        "context": asdict(held["context"]),
+        "rule": held["rule"],
+        "group_ratios": list(held["group_ratios"]),
+        "group_names": list(held["group_names"]),
+        "initial_lrs": list(held["initial_lrs"]),
+        "suggestions": {rule: asdict(found) for rule, found in held["suggestions"].items()},
+        "landmarks": asdict(held["landmarks"]),
+        "spreads": {rule: list(spread) for rule, spread in held["spreads"].items()},
+        "steps": held["steps"],
+        "seconds": held["seconds"],
+        "warnings": list(held["warnings"]),
+        "probes": [[lr, score if np.isfinite(score) else None] for lr, score in held["probes"]],
+        "next_step": held["next_step"],
+        "meta": dict(held["meta"]),
+    }
+
+
+def _plain_curve(curve: Curve) -> dict[str, Any]:
     return {
         "lrs": curve.lrs.tolist(),
         "losses": curve.losses.tolist(),
@@ -36,18 +57,6 @@ def plain_curve(curve: Curve) -> dict[str, Any]:
         "stop_reason": None if curve.stop_reason is None else curve.stop_reason.value,
         "stop_lr": curve.stop_lr,
     }
-
-
-def plain_suggestion(found: Suggestion) -> dict[str, Any]:
-    """Return a suggestion as a dictionary.
-
-    Args:
-        found: The suggestion.
-
-    Returns:
-        Its fields by name.
-    """
-    return {**asdict(found), "spread": None if found.spread is None else list(found.spread)}
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:

@@ -1,15 +1,17 @@
-"""What a result says in words: one headline and a few rows, from which the text block and the HTML table are made."""
+"""What a result says in words: a headline and rows, from which the text block and the HTML table are made."""
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
-from lrfinder.curve import RULES, Curve, Landmarks, StopReason, Suggestion
+from lrfinder.curve import RULES, Context, Curve, Landmarks, StopReason, Suggestion, Verdict
+from lrfinder.errors import NoSuggestionError
 
-__all__ = ["Row", "Summary", "describe_end", "lr_text", "summary_rows"]
+__all__ = ["Row", "Summary", "describe_end", "length_text", "lr_text", "one_line", "summarize"]
 
 MOST_GROUPS = 6  # of more parameter groups only the lowest and highest learning rate are shown
-SAME = 0.05  # learning rates that differ by less, as a share, are called the same
 
 ENDS = {
     StopReason.FINISHED: "finished at {}",
@@ -90,65 +92,149 @@ def describe_end(curve: Curve) -> str:
     return phrase.replace(" at {}", "") if place is None else phrase.format(lr_text(place))
 
 
-def summary_rows(
-    suggestions: Mapping[str, Suggestion],
-    main: Suggestion | None,
-    landmarks: Landmarks,
-    *,
-    initial_lr: float | None = None,
-    groups: Sequence[tuple[str, float]] = (),
-    probes: Sequence[tuple[float, float]] = (),
-) -> list[Row]:
-    """Return the rows of a summary.
+class _Result(Protocol):
+    """What is read of a `RangeTestResult`, whose package this one may not import."""
+
+    @property
+    def curve(self) -> Curve: ...
+    @property
+    def context(self) -> Context: ...
+    @property
+    def suggestion(self) -> Suggestion: ...
+    @property
+    def suggestions(self) -> dict[str, Suggestion]: ...
+    @property
+    def landmarks(self) -> Landmarks: ...
+    @property
+    def initial_lr(self) -> float | None: ...
+    @property
+    def group_ratios(self) -> tuple[float, ...]: ...
+    @property
+    def group_names(self) -> tuple[str, ...]: ...
+    @property
+    def probes(self) -> tuple[tuple[float, float], ...]: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+    @property
+    def warnings_issued(self) -> bool: ...
+    @property
+    def next_step(self) -> str | None: ...
+    @property
+    def meta(self) -> Mapping[str, Any]: ...
+    def judge(self, lr: float | None = None) -> Verdict: ...
+    def group_lrs(self, suggestion: Suggestion | float | None = None) -> list[float]: ...
+
+
+def one_line(result: _Result) -> str:
+    """Return a result in one line.
 
     Args:
-        suggestions: The suggestions by rule.
-        main: The one to train with, None where there is none.
-        landmarks: The landmarks of the curve.
-        initial_lr: The learning rate that the optimizer had, None where unknown.
-        groups: The name and the suggested learning rate of each parameter group.
-        probes: `(lr, loss)` of refine's short trainings.
+        result: The result.
 
     Returns:
-        The rows that have something to say.
+        How the sweep ended, the number of points, the suggestion.
     """
-    found = [] if main is None else [Row(name="suggestion", value=_value(main), text=main.reason)]
-    found += [
+    main = _main(result)
+    advice = "no suggestion" if main is None else f"suggestion {lr_text(main.lr)} ({main.rule})"
+    return f"<RangeTestResult {describe_end(result.curve)}, {_count(len(result.curve), 'point')}, {advice}>"
+
+
+def summarize(result: _Result) -> Summary:
+    """Return what a result says.
+
+    Args:
+        result: The result.
+
+    Returns:
+        The headline, the rows that have something to say, warnings and what to do now.
+    """
+    main = _main(result)
+    rows = [*_suggestions(result, main), *_users_lr(result, main), *_landmarks(result.landmarks)]
+    rows += [*_groups(result, main), *_probes(result.probes)]
+    shown: Sequence[str] = result.warnings
+    if result.warnings_issued and shown:
+        rows.append(Row(name="warnings", text=f"{len(shown)} issued by find(), see result.warnings"))
+        shown = ()
+    steps = _count(result.steps, "step")
+    headline = f"{describe_end(result.curve)}, {steps}, {result.seconds:.1f} s"
+    return Summary(headline=headline, rows=rows, warnings=shown, last=_last_line(result))
+
+
+def length_text(result: _Result) -> str:
+    """Return the length of the training as code.
+
+    Args:
+        result: The result.
+
+    Returns:
+        The number of steps, or how to compute it where `find` was not told.
+    """
+    if result.context.total_steps is not None:
+        return str(result.context.total_steps)
+    accumulation_steps = result.meta.get("accumulation_steps", 1)
+    return "epochs * len(loader)" + (f" // {accumulation_steps}" if accumulation_steps > 1 else "")
+
+
+def _main(result: _Result) -> Suggestion | None:
+    with suppress(NoSuggestionError):
+        return result.suggestion
+    return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _last_line(result: _Result) -> str:
+    try:
+        result.suggestion  # noqa: B018 - for its error
+    except NoSuggestionError as error:
+        return f"no suggestion: {error}"
+    call = f'result.scheduler("{result.context.schedule}", optimizer, total_steps={length_text(result)})'
+    return f"use: {result.next_step or f'scheduler = {call}'}"
+
+
+def _suggestions(result: _Result, main: Suggestion | None) -> list[Row]:
+    rows = [] if main is None else [Row(name="suggestion", value=_value(main), text=main.reason)]
+    return rows + [
         Row(name=rule, value=_value(each), text=each.reason)
-        for rule, each in suggestions.items()
-        if each is not main and rule in RULES and RULES[rule].printed
+        for rule, each in result.suggestions.items()
+        if (main is None or rule != main.rule) and rule in RULES and RULES[rule].printed
     ]
-    if initial_lr:
-        found.append(Row(name="your lr", value=lr_text(initial_lr), text=_compared(initial_lr, main)))
-    seen = [f"{name} {lr_text(lr)}" for name, lr in asdict(landmarks).items() if lr is not None and name != "minimum"]
-    if seen:
-        found.append(Row(name="landmarks", text="   ".join(seen).replace("divergence", "divergence begins")))
-    if len(groups) > 1:
-        found.append(Row(name="groups", text=_groups(groups)))
-    return found + _probes(probes)
+
+
+def _users_lr(result: _Result, main: Suggestion | None) -> list[Row]:
+    if not result.initial_lr:
+        return []
+    other = main is not None and main.rule not in {"auto", "refine"}
+    text = f"{result.judge(result.initial_lr)}{' (compared with auto)' * other}"
+    return [Row(name="your lr", value=lr_text(result.initial_lr), text=text)]
+
+
+def _landmarks(landmarks: Landmarks) -> list[Row]:
+    names = {"onset": "onset", "steepest": "steepest", "divergence": "divergence begins"}
+    seen = [f"{names[name]} {lr_text(lr)}" for name, lr in asdict(landmarks).items() if name in names and lr]
+    return [Row(name="landmarks", text="   ".join(seen))] if seen else []
+
+
+def _groups(result: _Result, main: Suggestion | None) -> list[Row]:
+    if main is None or len(result.group_ratios) < 2:
+        return []
+    lrs = result.group_lrs()
+    text = f"{len(lrs)} groups, {lr_text(min(lrs))} to {lr_text(max(lrs))}"
+    if len(lrs) <= MOST_GROUPS:
+        names = result.group_names or [f"group {index}" for index in range(len(lrs))]
+        text = "   ".join(f"{name} {lr_text(lr)}" for name, lr in zip(names, lrs, strict=True))
+    return [Row(name="groups", text=text)]
 
 
 def _value(suggestion: Suggestion) -> str:
     spread = suggestion.spread
     return lr_text(suggestion.lr) + ("" if spread is None else f" ({lr_text(spread[0])} to {lr_text(spread[1])})")
-
-
-def _compared(lr: float, main: Suggestion | None) -> str:
-    """Return how far a learning rate lies from the suggestion."""
-    if main is None:
-        return ""
-    factor = lr / main.lr
-    if abs(factor - 1) <= SAME:
-        return "the same as the suggestion"
-    times = max(factor, 1 / factor)
-    return f"{times:,.{int(times < 9.95)}f}x {'above' if factor > 1 else 'below'} the suggestion"
-
-
-def _groups(groups: Sequence[tuple[str, float]]) -> str:
-    if len(groups) > MOST_GROUPS:
-        lrs = [lr for _, lr in groups]
-        return f"{len(groups)} groups, {lr_text(min(lrs))} to {lr_text(max(lrs))}"
-    return "   ".join(f"{name} {lr_text(lr)}" for name, lr in groups)
 
 
 def _probes(probes: Sequence[tuple[float, float]]) -> list[Row]:

@@ -46,7 +46,9 @@ def _curve(num=100, start=1e-6, end=1.0, *, mode="exponential", offset=0.0, nois
 
 
 def _made(spread=None, **lrs):
-    return {rule: Suggestion(lr=lr, rule=rule, reason="For the test.", index=0, spread=spread) for rule, lr in lrs.items()}
+    return {
+        rule: Suggestion(lr=lr, rule=rule, reason="For the test.", index=0, spread=spread) for rule, lr in lrs.items()
+    }
 
 
 MADE = _made(auto=2e-2), Landmarks(steepest=3.2e-3, divergence=1.3e-1)
@@ -84,7 +86,10 @@ def test_the_parts_of_a_plot():
         "lrfinder:mark:0:steepest": 3.2e-3,
         "lrfinder:mark:0:divergence": 1.3e-1,
     }
-    assert [mark.get_marker() for mark in marks] == ["o", *(LANDMARK_MARKERS[name] for name in ("steepest", "divergence"))]
+    assert [mark.get_marker() for mark in marks] == [
+        "o",
+        *(LANDMARK_MARKERS[name] for name in ("steepest", "divergence")),
+    ]
     [shade] = _ours(ax, "shade")
     assert shade.get_x() == 1.3e-1
     assert shade.get_x() + shade.get_width() == pytest.approx(ax.get_xlim()[1])
@@ -367,5 +372,3 @@ def test_drawing_changes_no_global_state():
     plot_curve(_curve(), *MADE)
     assert dict(mpl.rcParams) == before
     assert len(plt.get_fignums()) == 1
-
-
