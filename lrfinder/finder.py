@@ -16,6 +16,7 @@ from lrfinder.curve import RULES, CustomRule, curve_warnings, lr_spreads
 from lrfinder.display import Progress, versions
 from lrfinder.distributed import Ranks, rank_group
 from lrfinder.errors import ArgumentError
+from lrfinder.optim import group_names
 from lrfinder.options import FindOptions
 from lrfinder.result import RangeTestResult
 from lrfinder.search import Search, SearchOutcome
@@ -279,6 +280,7 @@ class LRFinder:
         self.partial = result  # in case that a filter turns a warning into an error
         if ranks.rank == 0:
             result.issue_warnings()
+            result = replace(result, warnings_issued=True)
         self.partial = None
         return result
 
@@ -335,6 +337,8 @@ class LRFinder:
             context=context,
             rule=options.rule,
             group_ratios=outcome.group_ratios,
+            group_names=group_names(optimizer),
+            initial_lrs=outcome.initial_lrs,
             steps=outcome.steps,
             seconds=seconds,
             warnings=(*curve_warnings(curve, context), *setup_warnings(outcome, options, optimizer)),

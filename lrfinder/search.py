@@ -64,6 +64,7 @@ class SearchOutcome:
         refined: What refining found, None without it.
         context: What is known of the training.
         group_ratios: Each parameter group's learning rate as a multiple of the reference group's.
+        initial_lrs: Each parameter group's learning rate before the search.
         steps: Optimizer steps in all.
         consumed: Batches that were read from an iterator and are lost to the training; 0 for any other loader.
         error: What the user's code raised on a loss that was not finite.
@@ -74,6 +75,7 @@ class SearchOutcome:
     refined: Refined | None
     context: Context
     group_ratios: tuple[float, ...]
+    initial_lrs: tuple[float, ...]
     steps: int
     consumed: int
     error: Exception | None
@@ -139,6 +141,7 @@ class Search:
             refined=self._refined,
             context=replace(self._context, batch_size=self.batches.batch_size),
             group_ratios=tuple(self._lrs.ratios),
+            initial_lrs=tuple(self._lrs.initial_lrs),
             steps=self.progress.steps,
             consumed=self.batches.consumed if self.batches.one_shot else 0,
             error=self._error,

@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from lrfinder.curve.rules import RULES, suggestions
 from lrfinder.curve.smoothing import smooth
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.curve.suggestion import Suggestion
+from lrfinder.curve.verdicts import Level
 from lrfinder.display.serialization import SCHEMA
 from lrfinder.errors import ArgumentError, NoSuggestionError
 from lrfinder.optim.schedulers import SCHEDULES
@@ -151,7 +153,7 @@ def test_a_function_can_be_the_rule_and_survives_saving_and_copying(tmp_path):
     found = result(rule=a_third)
     assert (found.suggestion.lr, found.suggestion.rule) == (1 / 3, "a_third")
     assert next(iter(found.suggestions)) == "a_third"
-    assert "  a_third     3.3e-01   <- what the function a_third returned" in str(found)
+    assert "  suggestion  3.3e-01   what the function a_third returned" in str(found)
     found.save(tmp_path / "r.json")
     for other in (RangeTestResult.load(tmp_path / "r.json"), copy.copy(found), pickle.loads(pickle.dumps(found))):
         assert other.rule == "a_third"
@@ -175,8 +177,8 @@ def test_a_refined_suggestion_is_the_main_one():
     assert found.suggestion is refined
     assert found.suggest("refine") is refined
     assert next(iter(found.suggestions)) == "refine"
-    assert "  refine      5.0e-01   <- best of five" in str(found)
-    assert "  probe       1.0e-01   loss 2" in str(found)
+    assert "  suggestion  5.0e-01   best of five" in str(found)
+    assert "  probes      5.0e-01   loss 1, the lowest" in str(found)
     with pytest.raises(NoSuggestionError, match=r"find\(refine=True\)"):
         result().suggest("refine")
 
@@ -187,29 +189,22 @@ def test_spreads_come_with_the_suggestions():
     assert found.suggest("fastai_steep").spread is None
 
 
-# Text
+# Text; tests/display/test_text.py has the rest
 
 
-def test_the_line_and_the_block():
-    found = result(context=Context(total_steps=10_000))
-    best = found.suggestion.lr
-    assert repr(found) == f"<RangeTestResult diverged at 1.0e+01, 100 points, suggestion={best:.1e} by auto>"
+def test_the_line_and_the_block_are_those_of_the_curve():
+    found = result(context=Context(total_steps=10_000), steps=12_345, warnings=("Something is odd. Do this.",))
+    best = found.suggestion
+    assert repr(found) == f"<RangeTestResult stopped at 10 (diverged), 100 points, suggestion {best.lr:.1e} (auto)>"
     lines = str(found).splitlines()
-    assert lines[0] == "LR range test: diverged at 1.0e+01 after 127 steps, 8.4 s"
-    assert lines[1] == f"  auto        {best:.1e}   <- {found.suggestion.reason}"
-    assert [line.split()[0] for line in lines[2:-1]] == ["steepest", "onset", "divergence"]
-    assert lines[-1] == 'use: scheduler = result.scheduler("one_cycle", optimizer, total_steps=10000)'
-    assert str(result()).endswith('use: scheduler = result.scheduler("one_cycle", optimizer)')
-    assert str(result(context=Context(schedule="cosine"))).endswith('result.scheduler("cosine", optimizer)')
+    assert lines[0] == "LR range test: stopped at 10 (diverged), 12,345 steps, 8.4 s"
+    assert lines[1] == f"  suggestion  {best.lr:.1e}   {best.reason}"
+    assert lines[2].startswith(f"  landmarks   onset {found.landmarks.onset:.1e}   steepest ")
+    assert lines[3] == "warning: Something is odd. Do this."
+    assert lines[4] == 'use: scheduler = result.scheduler("one_cycle", optimizer, total_steps=10000)'
 
 
-def test_many_steps_are_grouped_and_warnings_shown():
-    text = str(result(steps=12_345, warnings=("Something is odd. Do this.",)))
-    assert "after 12,345 steps" in text
-    assert "warning: Something is odd. Do this." in text
-
-
-def test_the_page_has_a_row_for_each_rule_and_an_opaque_picture():
+def test_the_notebooks_page_has_the_same_rows_and_an_opaque_plot():
     import base64
     import io
 
@@ -217,10 +212,34 @@ def test_the_page_has_a_row_for_each_rule_and_an_opaque_picture():
 
     found = result()
     page = found._repr_html_()
-    assert page.count("<tr>") == len(found.suggestions) + 4 + 1  # the landmarks, the head
+    assert page.count("<tr>") == 2  # suggestion, landmarks
+    assert found.suggestion.reason in page
     png = base64.b64decode(page.split("base64,")[1].split('"')[0])
     picture = imread(io.BytesIO(png))
     assert picture.shape[2] == 3 or np.all(picture[..., 3] == 1)
+
+
+@pytest.mark.parametrize(("lr", "level"), [(1e-5, Level.TOO_LOW), (None, Level.GOOD), (50.0, Level.TOO_HIGH)])
+def test_a_learning_rate_is_judged_by_default_the_users(lr, level):
+    best = result().suggestion.lr
+    found = result(group_ratios=(0.1, 1.0), initial_lrs=(best / 10, best))
+    assert found.initial_lr == pytest.approx(best)
+    verdict = found.judge(lr)
+    assert (verdict.lr, verdict.level) == (pytest.approx(best if lr is None else lr), level)
+    assert verdict.factor == pytest.approx(verdict.lr / best)
+
+
+def test_judging_compares_with_auto_or_refine_whatever_the_rule():
+    auto = result().suggestion.lr
+    assert result(rule=a_third).judge(auto).factor == 1
+    refined = Suggestion(lr=auto / 2, rule="refine", reason="", index=3)
+    assert result(refined=refined).judge(auto).factor == 2
+    assert result(POOR["flat"]).judge(0.1).level is Level.UNKNOWN
+
+
+def test_judging_needs_an_lr_where_the_users_is_unknown():
+    with pytest.raises(ArgumentError, match=r"judge\(lr=...\) must be a positive, finite number, got None"):
+        result().judge()
 
 
 def test_warnings_are_issued_once_each_from_the_callers_line():
@@ -246,7 +265,7 @@ def test_group_rates_keep_their_ratios():
     assert found.group_lrs(np.float32(0.5)) == [0.05, 0.5]
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, "steepest", True, [0.1]])
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, True, [0.1]])
 def test_a_rate_must_be_a_positive_number(bad):
     swept = optimizer(0.1)
     for call in (result().group_lrs, lambda s: result().apply(swept, s)):
@@ -255,6 +274,43 @@ def test_a_rate_must_be_a_positive_number(bad):
     assert swept.param_groups[0]["lr"] == 0.1
 
 
+def test_a_rules_name_in_place_of_a_suggestion_is_an_error_that_shows_the_right_call():
+    with pytest.raises(ArgumentError, match=r"got 'auto'; write suggestion=result.suggest\('auto'\)"):
+        result().group_lrs("auto")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (nn.Linear(1, 1), "must be a torch optimizer, got Linear; pass the optimizer of the training"),
+        (0.1, r"must be a torch optimizer, got float; a suggestion or an lr is the argument suggestion=..."),
+        (result().suggestion, r"got Suggestion; a suggestion or an lr is the argument suggestion=..."),
+        (torch.optim.SGD, "must be a torch optimizer, got type"),
+    ],
+)
+def test_what_is_no_optimizer_is_named_with_what_was_meant(given, message):
+    with pytest.raises(ArgumentError, match=rf"RangeTestResult.apply\(optimizer=...\) .*{message}"):
+        result().apply(given)
+    with pytest.raises(ArgumentError, match=rf"RangeTestResult.scheduler\(optimizer=...\) .*{message}"):
+        result().scheduler("constant", given)
+
+
+def test_applying_under_an_old_scheduler_warns_that_its_next_step_overwrites_the_lrs():
+    swept = optimizer(0.1)
+    scheduler = torch.optim.lr_scheduler.LinearLR(swept, 0.1, total_iters=5)
+    found = result()
+    with pytest.warns(
+        LRFinderWarning, match=r"next step\(\) overwrites the learning rates .* result.scheduler\("
+    ) as caught:
+        found.apply(swept)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert swept.param_groups[0]["lr"] == found.suggestion.lr
+    swept.step()
+    scheduler.step()
+    assert swept.param_groups[0]["lr"] != found.suggestion.lr  # as the warning says
+
+
+@pytest.mark.filterwarnings("ignore:This optimizer has a scheduler")
 @pytest.mark.parametrize("tensor", [False, True])
 def test_applying_writes_every_groups_rate_and_what_a_scheduler_left(tensor):
     swept = optimizer(0.01, 0.1, tensor=tensor)
@@ -365,6 +421,9 @@ def everything():
         context=Context(optimizer="AdamW", momentum=0.9, total_steps=300, schedule="cosine", val=True, batch_size=32),
         rule="fastai_steep",
         group_ratios=(0.1, 1.0, 1 / 3),
+        group_names=("body", "head", "group 2"),
+        initial_lrs=(1e-4, 1e-3, 1e-3 / 3),
+        next_step="set_lr(trainer, result)",
         warnings=("Odd. Ümlaut.",),
         spreads={"fastai_steep": (1e-3, 2e-3)},
         probes=((0.1, 2.0), (1.0, math.inf)),
@@ -374,7 +433,8 @@ def everything():
 
 
 def equal(one, two):
-    fields = [f.name for f in dataclasses.fields(RangeTestResult) if f.name not in {"curve", "optimizer"}]
+    other = {"curve", "optimizer", "stored_suggestions", "stored_landmarks"}
+    fields = [field.name for field in dataclasses.fields(RangeTestResult) if field.name not in other]
     assert {name: getattr(one, name) for name in fields} == {name: getattr(two, name) for name in fields}
     assert one.suggestions == two.suggestions
     assert one.landmarks == two.landmarks
@@ -409,7 +469,7 @@ def test_the_dictionary_is_strict_json_and_has_a_version():
     found = everything()
     equal(found, RangeTestResult.from_dict(json.loads(json.dumps(found.to_dict()))))
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
-    assert found.to_dict()["schema"] == SCHEMA == 1
+    assert found.to_dict()["schema"] == SCHEMA == 2
 
 
 def test_what_was_printed_is_kept_whatever_the_rules_say_later(tmp_path, monkeypatch):
@@ -420,38 +480,38 @@ def test_what_was_printed_is_kept_whatever_the_rules_say_later(tmp_path, monkeyp
     assert RangeTestResult.load(tmp_path / "r.json").suggestion == before["auto"]
 
 
-def as_version_0_1(rule="auto"):
-    """Return what 0.1 wrote: landmarks among the suggestions, fastai's valley as `valley`."""
-    found = result(context=Context(total_steps=300))
-    data = found.to_dict()
-    old = {"auto": found.suggestion, "valley": found.suggest("fastai_valley")}
-    landmarks = data.pop("landmarks")
-    for name, lr in landmarks.items():
-        old[name] = Suggestion(lr=lr, rule=name, reason="It was.", index=3)
-    old = {name: old[name] for name in sorted(old, key=lambda name: name != rule)}
-    data["suggestions"] = {name: {**dataclasses.asdict(each), "rule": name} for name, each in old.items()}
-    data["spreads"] = {"steepest": [1e-3, 1e-2], "valley": [2e-3, 3e-3]}
-    data["context"]["nesterov"] = True
-    return {**data, "rule": rule}, landmarks
+OLD = Path(__file__).parent / "display" / "data"  # written by version 0.1.0, numbers cut to six digits
 
 
-def test_a_file_of_version_0_1_gives_landmarks_and_advice():
-    data, landmarks = as_version_0_1()
-    loaded = RangeTestResult.from_dict(json.loads(json.dumps(data)))
-    assert dataclasses.asdict(loaded.landmarks) == landmarks
-    assert list(loaded.suggestions) == ["auto", "fastai_valley"]
+def test_a_file_of_version_0_1_gives_landmarks_and_advice(tmp_path):
+    old = json.loads((OLD / "refined_0_1.json").read_text())
+    loaded = RangeTestResult.load(OLD / "refined_0_1.json")
+    assert (old["schema"], list(old["suggestions"])) == (
+        1,
+        ["refine", "auto", "steepest", "onset", "minimum", "valley"],
+    )
+    assert list(loaded.suggestions) == ["refine", "auto", "fastai_valley"]
     assert loaded.suggestions["fastai_valley"].rule == "fastai_valley"
-    assert loaded.spreads == {"fastai_valley": (2e-3, 3e-3)}
-    assert loaded.suggestion.lr == data["suggestions"]["auto"]["lr"]
-    assert str(loaded).splitlines()[1].startswith("  auto ")
+    lrs = {name: found["lr"] for name, found in old["suggestions"].items()}
+    assert loaded.suggestion.lr == lrs["refine"]
+    assert loaded.landmarks == Landmarks(onset=lrs["onset"], steepest=lrs["steepest"], minimum=lrs["minimum"])
+    assert loaded.losses.tolist() == old["losses"]
+    assert loaded.probes == tuple(map(tuple, old["probes"]))
+    assert (loaded.total_steps, loaded.initial_lr) == (220, None)
+    assert str(loaded).splitlines()[-1] == "use: set_lr(trainer, result)"
+    assert "use" not in loaded.meta
+    loaded.save(tmp_path / "new.json")
+    equal(RangeTestResult.load(tmp_path / "new.json"), loaded)
 
 
 @pytest.mark.parametrize("rule", ["valley", "steepest"])
 def test_the_advice_that_a_file_of_version_0_1_was_asked_for_stays_advice(rule):
-    data, _ = as_version_0_1(rule)
-    loaded = RangeTestResult.from_dict(data)
-    assert loaded.suggestion.lr == data["suggestions"][rule]["lr"]
+    old = {**json.loads((OLD / "steepest_0_1.json").read_text()), "rule": rule}
+    old["spreads"] = {"steepest": [1e-3, 1e-2], "valley": [2e-3, 3e-3]}
+    loaded = RangeTestResult.from_dict(old)
+    assert loaded.suggestion.lr == old["suggestions"][rule]["lr"]
     assert loaded.rule == loaded.suggestion.rule == {"valley": "fastai_valley"}.get(rule, rule)
+    assert loaded.spreads["fastai_valley"] == (2e-3, 3e-3)
     assert RangeTestResult.from_dict(loaded.to_dict()).suggestions == loaded.suggestions
 
 
@@ -461,10 +521,10 @@ def test_the_advice_that_a_file_of_version_0_1_was_asked_for_stays_advice(rule):
         (b"", "must name a JSON file"),
         (b"lr: 3", "must name a JSON file"),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "must name a JSON file"),
-        (b"[1, 2]", "reads schema 1, got schema=None"),
-        (b"{}", "reads schema 1, got schema=None; pass a file that RangeTestResult.save wrote"),
-        (b'{"schema": 2}', "reads schema 1, got schema=2; .* or update lrfinder"),
-        (b'{"schema": 1}', "lacks something or was changed .KeyError"),
+        (b"[1, 2]", "reads the schemas 1 and 2, got schema=None"),
+        (b"{}", "reads the schemas 1 and 2, got schema=None; pass a file that RangeTestResult.save wrote"),
+        (b'{"schema": 3}', "reads the schemas 1 and 2, got schema=3; .* or update lrfinder"),
+        (b'{"schema": 2}', "lacks something or was changed .KeyError"),
     ],
 )
 def test_other_files_are_refused(content, message, tmp_path):

@@ -36,7 +36,7 @@ def plain_fields(held: Mapping[str, Any]) -> dict[str, Any]:
         "group_ratios": list(held["group_ratios"]),
         "group_names": list(held["group_names"]),
         "initial_lrs": list(held["initial_lrs"]),
-        "suggestions": {rule: asdict(found) for rule, found in held["suggestions"].items()},
+        "suggestions": {rule: _plain_suggestion(found) for rule, found in held["suggestions"].items()},
         "landmarks": asdict(held["landmarks"]),
         "spreads": {rule: list(spread) for rule, spread in held["spreads"].items()},
         "steps": held["steps"],
@@ -46,6 +46,10 @@ def plain_fields(held: Mapping[str, Any]) -> dict[str, Any]:
         "next_step": held["next_step"],
         "meta": dict(held["meta"]),
     }
+
+
+def _plain_suggestion(found: Suggestion) -> dict[str, Any]:
+    return {**asdict(found), "spread": None if found.spread is None else list(found.spread)}
 
 
 def _plain_curve(curve: Curve) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
     suggestions = {rule: _suggestion(found) for rule, found in data["suggestions"].items()}
     return {
         "curve": _curve(data),
-        "context": Context(**{name: value for name, value in data["context"].items() if name != "nesterov"}),  # 0.1
+        "context": Context(**data["context"]),
         "rule": data["rule"],
         "group_ratios": tuple(data["group_ratios"]),
         "group_names": tuple(data["group_names"]),

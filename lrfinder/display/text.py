@@ -15,6 +15,8 @@ def text_block(summary: Summary) -> str:
         Several lines.
     """
     lines = [f"LR range test: {summary.headline}"]
-    lines += [f"  {row.name:<10}  {row.value}{'   ' * bool(row.value)}{row.text}".rstrip() for row in summary.rows]
+    for row in summary.rows:
+        value = f"{row.value:<7}   " if row.value else ""
+        lines.append(f"  {row.name:<10}  {value}{row.text}".rstrip())
     lines += [f"warning: {sentence}" for sentence in summary.warnings]
     return "\n".join([*lines, summary.last])

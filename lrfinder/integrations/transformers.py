@@ -98,7 +98,7 @@ def find_lr(
         result = finder.find(loader, **{**_length_and_schedule(trainer, loader), **find_options})
     # What was swept is a wrapper that has gone; the optimizer inside is the trainer's, if it has one yet.
     optimizer = None if trainer.optimizer is None else weakref.ref(trainer.optimizer)
-    result = replace(result, meta=_meta(trainer, result), optimizer=optimizer)
+    result = replace(result, meta=_meta(trainer, result), next_step="set_lr(trainer, result)", optimizer=optimizer)
     if apply:
         set_lr(trainer, result)
     return result
@@ -169,7 +169,7 @@ def _total_steps(trainer: Trainer, loader: Any) -> int:
 def _meta(trainer: Trainer, result: RangeTestResult) -> dict[str, Any]:
     versions = {**result.meta["versions"], "transformers": transformers.__version__}
     warmup = 0 if result.total_steps is None else trainer.args.get_warmup_steps(result.total_steps)
-    return {**result.meta, "versions": versions, "warmup_steps": warmup, "use": "set_lr(trainer, result)"}
+    return {**result.meta, "versions": versions, "warmup_steps": warmup}
 
 
 def _finder(trainer: Trainer, **options: Any) -> LRFinder:

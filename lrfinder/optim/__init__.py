@@ -1,6 +1,14 @@
 """Read and write the learning rates of a torch optimizer, and build its schedulers."""
 
-from lrfinder.optim.param_groups import LRWriter, base_lrs, group_lrs, group_ratios, largest_group, set_group_lrs
+from lrfinder.optim.param_groups import (
+    LRWriter,
+    base_lrs,
+    group_lrs,
+    group_names,
+    group_ratios,
+    largest_group,
+    set_group_lrs,
+)
 from lrfinder.optim.preview import Preview, preview_schedule
 from lrfinder.optim.schedulers import SCHEDULES, make_scheduler, stand_in
 from lrfinder.optim.wrappers import needs_closure, optimizer_layers, unwrap_optimizer
@@ -11,6 +19,7 @@ __all__ = [
     "Preview",
     "base_lrs",
     "group_lrs",
+    "group_names",
     "group_ratios",
     "largest_group",
     "make_scheduler",

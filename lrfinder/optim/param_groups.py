@@ -16,6 +16,7 @@ __all__ = [
     "LRWriter",
     "base_lrs",
     "group_lrs",
+    "group_names",
     "group_ratios",
     "largest_group",
     "separate_lrs",
@@ -219,6 +220,18 @@ def separate_lrs(optimizer: Optimizer) -> None:
             group["lr"] = group["lr"].detach().clone()
 
 
+def group_names(optimizer: Any) -> tuple[str, ...]:
+    """Return the name of each parameter group.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
+
+    Returns:
+        The group's `name` where it has one, else "group" and its index.
+    """
+    return tuple(str(group.get("name", f"group {index}")) for index, group in enumerate(optimizer.param_groups))
+
+
 class LRWriter:
     """Writes an lr to all groups of an optimizer, each at its ratio, step after step.
 
@@ -229,6 +242,7 @@ class LRWriter:
 
     Attributes:
         ratios: Each group's ratio to the largest group.
+        initial_lrs: The lr of each group at the start, before a scheduler.
 
     Example:
         >>> head, body = torch.nn.Linear(2, 2), torch.nn.Linear(9, 9)
@@ -242,6 +256,7 @@ class LRWriter:
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
         self.ratios = group_ratios(optimizer)
+        self.initial_lrs = group_lrs(self.ratios, base_lrs(optimizer)[largest_group(optimizer)])
         tensors = any(isinstance(group["lr"], Tensor) for group in optimizer.param_groups)
         self._plain = not tensors and not isinstance(unwrap_optimizer(optimizer), torch.optim.ASGD)
 

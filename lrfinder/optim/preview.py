@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lrfinder.errors import ArgumentError
+from lrfinder.optim.param_groups import group_names
 
 __all__ = ["Preview", "preview_schedule"]
 
@@ -119,7 +120,7 @@ def preview_schedule(scheduler: LRScheduler, total_steps: int) -> Preview:
         lrs=table[:, 0],
         momenta=table[:, 1],
         momentum="momentum" if "momentum" in groups[0] else "beta1",
-        names=tuple(str(group.get("name", f"group {place}")) for place, group in enumerate(groups)),
+        names=group_names(scheduler.optimizer),
     )
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import warnings
 from itertools import pairwise
 
 import matplotlib as mpl

@@ -24,5 +24,5 @@ def test_what_json_cannot_hold_leaves_the_file_as_it_was(tmp_path):
 def test_the_call_is_named_where_data_is_refused():
     with pytest.raises(ArgumentError, match=r"^f\(x=...\) must name a file that RangeTestResult.save wrote.*KeyError"):
         read_fields({"schema": archive.SCHEMA}, "f(x=...)")
-    with pytest.raises(ArgumentError, match=r"^f\(x=...\) reads schema 1, got schema=None"):
+    with pytest.raises(ArgumentError, match=r"^f\(x=...\) reads the schemas 1 and 2, got schema=None"):
         read_fields([], "f(x=...)")
