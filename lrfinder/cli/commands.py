@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +204,7 @@ def _demo(args: argparse.Namespace) -> int:
     digits = demo.load_digits()
     with demo.one_thread():
         result = demo.find_rate(digits, args.epochs, progress=_bar(args))
-        say(str(result))
+        say(_block(result))
         result.plot(picture.axes)
         picture.write()
         say(f"plot: {args.plot}")
@@ -231,7 +232,7 @@ def _run(args: argparse.Namespace) -> int:
         finder, loader = entry_point.build(args.target, entry_point.load(args.target), values)
         result = finder.find(loader, progress=_bar(args), **options)
     if _is_first_rank():
-        (note if json_alone else say)(str(result))
+        (note if json_alone else say)(_block(result))
         if file is not None:
             file.write(json.dumps(result.to_dict(), indent=1, allow_nan=False))
         if picture is not None:
@@ -243,7 +244,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     result = _load(args.result)
-    say(str(result))
+    say(_block(result, args.result))
     return _found(result)
 
 
@@ -268,6 +269,25 @@ def _load(path: str) -> "RangeTestResult":
         return RangeTestResult.load(path)
     except OSError as error:
         raise ArgumentError(f"cannot read {path!r}: {error.strerror}.") from error
+
+
+def _block(result: "RangeTestResult", path: str = "") -> str:
+    """Return the block for the command line, where there is no variable `result`: its last line is code for a script.
+
+    Args:
+        result: The result.
+        path: The file that it was loaded from, if it was.
+    """
+    from lrfinder.display import length_text
+
+    next_step = result.next_step
+    if next_step is not None and path:  # of an integration
+        next_step = f"result = lrfinder.RangeTestResult.load({path!r}); {next_step}"
+    elif next_step is None and _found(result) == FOUND:
+        lrs = [float(f"{lr:.2g}") for lr in result.group_lrs()]
+        call = f'optimizer, "{result.context.schedule}", {lrs[0] if len(lrs) == 1 else lrs}'
+        next_step = f"scheduler = lrfinder.make_scheduler({call}, total_steps={length_text(result)})"
+    return str(replace(result, next_step=next_step, warnings_issued=False))
 
 
 def _found(result: "RangeTestResult") -> int:

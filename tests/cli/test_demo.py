@@ -49,8 +49,10 @@ def test_demo_prints_block_path_and_accuracies(tmp_path, monkeypatch, capsys):
     assert err == ""
     block, table = out.split("\n\n")
     *block, path = block.splitlines()
-    assert block[0].startswith("LR range test: diverged at ")
-    assert block[-1] == 'use: scheduler = result.scheduler("one_cycle", optimizer, total_steps=115)'
+    assert block[0].startswith("LR range test: stopped at ")
+    assert re.fullmatch(
+        r'use: scheduler = lrfinder.make_scheduler\(optimizer, "one_cycle", \S+, total_steps=115\)', block[-1]
+    )
     assert path == "plot: lrfinder-demo.png"
     assert Path("lrfinder-demo.png").read_bytes().startswith(b"\x89PNG")
     rows = dict(re.findall(r"^(\w+) +\S+ +([\d.]+) %", table, re.MULTILINE))
