@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import html
 import json
 import math
 import pickle
@@ -213,7 +214,7 @@ def test_the_notebooks_page_has_the_same_rows_and_an_opaque_plot():
     found = result()
     page = found._repr_html_()
     assert page.count("<tr>") == 2  # suggestion, landmarks
-    assert found.suggestion.reason in page
+    assert html.escape(found.suggestion.reason) in page
     png = base64.b64decode(page.split("base64,")[1].split('"')[0])
     picture = imread(io.BytesIO(png))
     assert picture.shape[2] == 3 or np.all(picture[..., 3] == 1)
