@@ -66,7 +66,7 @@ def is_ordered(loader: Any) -> bool:
         loader: What the user trains on.
 
     Returns:
-        True for lists, tuples and a `DataLoader` that does not shuffle; False where it shuffles or where this is unknown.
+        True for lists, tuples and a `DataLoader` that does not shuffle; False where it shuffles or is unknown.
 
     Example:
         >>> is_ordered(DataLoader(range(4))), is_ordered(DataLoader(range(4), shuffle=True))
