@@ -27,6 +27,7 @@ from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSug
 from lrfinder.version import __version__
 
 if TYPE_CHECKING:
+    from lrfinder.comparison import Comparison, compare
     from lrfinder.display import plot_schedule
     from lrfinder.finder import LRFinder
     from lrfinder.optim import SCHEDULES, make_scheduler
@@ -38,6 +39,7 @@ __all__ = [
     "SCHEDULES",
     "SMOOTHINGS",
     "ArgumentError",
+    "Comparison",
     "Context",
     "Curve",
     "Diagnosis",
@@ -57,6 +59,7 @@ __all__ = [
     "TrainingVerdict",
     "Verdict",
     "__version__",
+    "compare",
     "diagnose",
     "make_scheduler",
     "plot_schedule",
@@ -65,10 +68,12 @@ __all__ = [
 
 # What loads torch or matplotlib is imported when it is first asked for.
 _LAZY = {
+    "Comparison": "lrfinder.comparison",
     "LRFinder": "lrfinder.finder",
     "RangeTestResult": "lrfinder.result",
     "SCHEDULES": "lrfinder.optim",
     "Snapshot": "lrfinder.snapshot",
+    "compare": "lrfinder.comparison",
     "make_scheduler": "lrfinder.optim",
     "plot_schedule": "lrfinder.display",
 }

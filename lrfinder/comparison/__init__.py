@@ -1,0 +1,6 @@
+"""Several finds side by side: settings compared, parameter groups swept one by one."""
+
+from lrfinder.comparison.outcome import Comparison
+from lrfinder.comparison.settings import compare
+
+__all__ = ["Comparison", "compare"]

@@ -1,0 +1,124 @@
+"""The same find with different settings: hyperparameters of the optimizer, loaders, or finders."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from lrfinder.comparison.outcome import Comparison
+from lrfinder.errors import ArgumentError
+from lrfinder.finder import LRFinder
+
+__all__ = ["compare"]
+
+FORBIDDEN = frozenset({"params", "lr", "initial_lr"})  # group keys that are no setting of a comparison
+
+
+def compare(
+    finder: LRFinder | Mapping[str, LRFinder],
+    loader: Any,
+    settings: Mapping[str, Sequence[Any]] | None = None,
+    **find_options: Any,
+) -> Comparison:
+    """Run a range test for each of several settings, from the same start on the same batches.
+
+    Compared are values of the optimizer's hyperparameters, or several loaders (batch sizes), or several finders
+    (anything else). With several hyperparameters all their combinations are tried. Everything is restored after each
+    find and after an exception. (Smith, "A disciplined approach to neural network hyper-parameters", 2018.)
+
+    Args:
+        finder: The finder, or several by name.
+        loader: The training data, as for `LRFinder.find`, or several loaders by name.
+        settings: By the name of a hyperparameter in the optimizer's groups (weight_decay, momentum, betas, eps), the
+            values to compare; they are set in all groups that have it.
+        **find_options: For `LRFinder.find`; with `refine` the settings are scored by the short trainings.
+
+    Returns:
+        The results by setting, with a table, the overlaid curves, and the setting that scored best.
+
+    Raises:
+        ArgumentError: There is nothing to compare, more than one kind of thing to compare, an unknown hyperparameter,
+            or an iterator as loader.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        >>> batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(4, 32, 2)]
+        >>> finder = LRFinder(model, optimizer, torch.nn.MSELoss())
+        >>> found = compare(finder, batches, {"momentum": [0.0, 0.9]}, progress=False)
+        >>> list(found.results), optimizer.param_groups[0]["momentum"]
+        (['momentum=0.0', 'momentum=0.9'], 0.9)
+    """
+    kinds = {
+        "a dict of finders": isinstance(finder, Mapping),
+        "a dict of loaders": isinstance(loader, Mapping),
+        "settings": settings is not None,
+    }
+    given = [name for name, is_given in kinds.items() if is_given]
+    if len(given) != 1:
+        raise ArgumentError(
+            f"compare(finder, loader, settings) compares one kind of thing, got {' and '.join(given) or 'none'}; "
+            'pass settings={"weight_decay": [0, 1e-4]}, or a dict of loaders, or a dict of finders.'
+        )
+    if hasattr(loader, "__next__"):
+        raise ArgumentError(
+            f"compare(loader=...) reads the same batches for each setting, got the iterator {type(loader).__name__}; "
+            "pass a DataLoader or a list."
+        )
+    if isinstance(finder, Mapping):
+        _check_names("finder", finder)
+        return Comparison(results={name: each.find(loader, **find_options) for name, each in finder.items()})
+    if isinstance(loader, Mapping):
+        _check_names("loader", loader)
+        return Comparison(results={name: finder.find(each, **find_options) for name, each in loader.items()})
+    results = {}
+    for values in _combinations(finder.optimizer, settings or {}):
+        with _set_in_groups(finder.optimizer, values):
+            results[", ".join(f"{key}={value}" for key, value in values.items())] = finder.find(loader, **find_options)
+    return Comparison(results=results)
+
+
+def _check_names(argument: str, given: Mapping[str, Any]) -> None:
+    if len(given) < 2 or not all(isinstance(name, str) for name in given):
+        raise ArgumentError(
+            f"compare({argument}=...) must hold at least two entries with a string as name, got {list(given)!r}."
+        )
+
+
+def _combinations(optimizer: Any, settings: Mapping[str, Sequence[Any]]) -> Iterable[dict[str, Any]]:
+    """Return all combinations of the values.
+
+    Raises:
+        ArgumentError: The groups have no such key, or there are no values.
+    """
+    known = sorted({key for group in optimizer.param_groups for key in group} - FORBIDDEN)
+    for key, values in settings.items():
+        if key not in known:
+            hint = " The learning rate is what is searched." if key in FORBIDDEN else ""
+            raise ArgumentError(
+                f"compare(settings=...) takes hyperparameters of the optimizer's groups, {', '.join(known)}, "
+                f"got {key!r}.{hint}"
+            )
+        if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
+            raise ArgumentError(f"compare(settings=...) must give a list of values for {key!r}, got {values!r}.")
+    if not settings:
+        raise ArgumentError("compare(settings=...) must name at least one hyperparameter, got an empty dict.")
+    return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+
+
+@contextmanager
+def _set_in_groups(optimizer: Any, values: Mapping[str, Any]) -> Iterator[None]:
+    """Within this context the groups have other hyperparameters; the very objects they had come back after it."""
+    saved = [(group, key, group[key]) for group in optimizer.param_groups for key in values if key in group]
+    try:
+        for group, key, before in saved:
+            value = values[key]
+            group[key] = before.new_full(before.shape, value) if isinstance(before, Tensor) else value
+        yield
+    finally:
+        for group, key, before in saved:
+            group[key] = before
