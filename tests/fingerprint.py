@@ -26,7 +26,7 @@ OPAQUE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType,
 OPAQUE_PACKAGES = ("torch._dynamo", "torch._C", "torch._inductor", "torch.distributed", "multiprocessing", "_thread")
 
 # tqdm's one thread for all bars, and those of a worker's queue, which end some time after the worker.
-PASSING_THREADS = ("tqdm_monitor", "QueueFeederThread")
+PASSING_THREADS = ("tqdm_monitor", "QueueFeederThread", "(_read_thread)")  # the last one is torch.compile's
 
 # How the value of an object is read that isn't walked into.
 VALUES = {
@@ -165,7 +165,7 @@ def process_state():
     return {
         **random_state(),
         "workers": sorted(process.pid for process in multiprocessing.active_children()),
-        "threads": sorted(thread.name for thread in threading.enumerate() if thread.name not in PASSING_THREADS),
+        "threads": sorted(thread.name for thread in threading.enumerate() if not thread.name.endswith(PASSING_THREADS)),
         "optimizer hooks": [
             list(hooks)
             for hooks in (

@@ -66,6 +66,9 @@ def main():
     module.__class__ = Net
     report["after a fault"] = fit(module)
     Path(sys.argv[1], f"{RANK}.json").write_text(json.dumps(report))
+    # Without this, a rank could still use connections to one that has ended, and abort.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

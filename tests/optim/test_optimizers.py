@@ -228,11 +228,14 @@ def test_sparse_gradients_cannot_be_clipped(device):
     assert differences(before.values, Fingerprint(**setup.parts()).values) == []
 
 
-def test_an_optimizer_that_refuses_its_parameters_says_so_itself(device):
-    """Muon takes matrices only, SparseAdam sparse gradients only: torch's own errors arrive."""
-    model = mlp().to(device)
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+def test_muon_of_torch_takes_matrices_only(device):
     with pytest.raises(ValueError, match="2D parameters"):
-        torch.optim.Muon(model.parameters())
+        torch.optim.Muon(mlp().to(device).parameters())
+
+
+def test_error_of_an_optimizer_that_takes_only_sparse_gradients_arrives(device):
+    model = mlp().to(device)
     optimizer = torch.optim.SparseAdam(model.parameters())
     with pytest.raises(RuntimeError, match="does not support dense gradients"):
         LRFinder(model, optimizer, nn.CrossEntropyLoss()).find(
