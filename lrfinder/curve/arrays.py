@@ -1,4 +1,4 @@
-"""Types of the arrays that the package works with."""
+"""Types of the arrays in this package."""
 
 from typing import TypeAlias
 

@@ -141,7 +141,8 @@ def _other_finder(name: str, lr_of: Callable[[Floats, Floats], float | None], de
         del context
         if not curve.has_clear_descent:
             raise NoSuggestionError(
-                f"{name}: the loss did not fall clearly at any rate. Use larger batches or repeats, or a wider range."
+                f"{name}: the loss did not fall clearly at any learning rate. "
+                "Use larger batches or repeats, or a wider range."
             )
         with np.errstate(all="ignore"):
             lr = lr_of(curve.lrs, curve.losses)

@@ -1,4 +1,4 @@
-"""A suggested learning rate with the reason for it."""
+"""A suggested learning rate and the reason for it."""
 
 import dataclasses
 
@@ -7,14 +7,14 @@ __all__ = ["Suggestion"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Suggestion:
-    """A learning rate and why.
+    """A learning rate and the reason for it.
 
     Args:
         lr: The learning rate.
-        rule: The rule that gave it.
-        reason: What was seen and why this rate, one sentence.
-        index: The nearest point of the curve.
-        spread: The lowest and highest value over repeated sweeps, None for a single one.
+        rule: The name of its rule.
+        reason: One sentence without its full stop; the numbers in it multiply to the learning rate.
+        index: The index of the nearest point of the curve.
+        spread: The lowest and highest learning rate over repeated sweeps, None for a single one.
     """
 
     lr: float

@@ -38,7 +38,7 @@ def test_a_slower_sweep_has_its_valley_further_down(points, factor):
     assert suggest("auto", other).lr == pytest.approx(suggest("auto", usual).lr * factor, rel=0.15)
 
 
-def test_the_middle_does_not_depend_on_how_the_rates_are_spaced():
+def test_the_middle_does_not_depend_on_how_the_lrs_are_spaced():
     lrs, losses = np.geomspace(1e-5, 1.0, 200), healthy(200)
     fine = np.concatenate([np.arange(0, 160), np.arange(160, 200, 2)])  # sparse where it diverges
     even, uneven = (

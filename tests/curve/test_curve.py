@@ -48,6 +48,35 @@ def test_what_no_sweep_gives_is_refused(change, message):
         Curve(**{**GOOD, **change})
 
 
+def test_features_by_hand():
+    losses = np.array([3.0, 3.2, 2.8, 3.0, 3.0, 2.0, 1.0, 1.0, 1.0, 5.0])
+    curve = Curve(
+        **{**GOOD, "lrs": np.geomspace(1e-3, 1, 10), "losses": losses, "smoothed": losses, "indices": range(10)}
+    )
+    unit = np.quantile(losses, 0.75) - 1.0
+    assert curve.unit_losses == pytest.approx((losses - 1) / unit, abs=1e-9)
+    assert curve.lowest_index == 6
+    assert (curve.plateau, curve.lowest) == pytest.approx((2 / unit, 0.0), abs=1e-9)
+    assert curve.depth == curve.plateau
+    steps = [0.2, 0.4, 0.2, 0.0, 1.0]  # down to the lowest
+    assert curve.noise == pytest.approx(np.mean(steps) * np.sqrt(np.pi) / 2 / unit)
+    assert curve.has_clear_descent  # medians 3 and 1, three standard errors are 0.8
+
+
+def test_a_feature_is_computed_once_and_cannot_be_changed():
+    curve = Curve(**GOOD)
+    assert curve.unit_losses is curve.unit_losses
+    with pytest.raises(ValueError, match="read-only"):
+        curve.unit_losses[0] = 1
+    assert "lowest_index" not in vars(curve)
+    assert curve.lowest_index == vars(curve)["lowest_index"]
+
+
+def test_features_of_a_single_point_are_finite():
+    one = Curve(lrs=[0.1], losses=[2.0], smoothed=[2.0], indices=[0], stop_reason=None)
+    assert (one.lowest_index, one.plateau, one.depth, one.noise) == (0, 0.0, 0.0, 0.0)
+
+
 def test_a_curve_without_points_is_a_curve():
     empty = {name: [] for name in ("lrs", "losses", "smoothed", "indices")}
     assert len(Curve(**empty, stop_reason=StopReason.NONFINITE, stop_lr=1e-8)) == 0

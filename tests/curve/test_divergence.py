@@ -41,20 +41,20 @@ def test_it_is_the_bound_of_stability_of_a_quadratic(setting, momentum):
     assert np.mean(np.abs(off) <= 4) >= 0.5
 
 
-def test_noise_that_drowns_the_descent_is_seen_through_in_one_dimension():
+def test_it_is_found_where_noise_hides_the_descent():
     curves = [sgd_on_quadratic(seed, gradient_noise=1.0) for seed in range(20)]
     off = [math.log(find_landmarks(curve).divergence / bound) / math.log(1e4) * 99 for curve, bound in curves]
     assert abs(np.median(off)) <= 2
 
 
-def test_it_is_the_foot_of_the_rise_not_where_the_stop_rule_fired():
+def test_it_is_where_the_rise_begins_not_where_the_sweep_was_stopped():
     curve = measured(healthy(diverges_at=3e-2))
     found = find_landmarks(curve).divergence
     assert decades(found, 3e-2) < 0.13
     assert decades(curve.stop_lr, found) > 0.3
 
 
-def test_a_step_up_is_blamed_on_the_last_rate_before_it():
+def test_a_sudden_rise_is_due_to_the_last_lr_before_it():
     losses = [2.0, 2.01] * 15 + [9.0, 9.01] * 20
     curve = measured(losses)
     before = find_landmarks(curve).divergence
@@ -72,7 +72,7 @@ def test_a_bump_that_comes_back_is_not_divergence():
     assert find_landmarks(curve).divergence is None
 
 
-def test_a_nan_out_of_the_blue_is_divergence_at_the_last_finite_rate():
+def test_a_sudden_nan_is_divergence_at_the_last_finite_lr():
     losses = healthy(diverges_at=10.0)
     losses[80] = math.nan
     curve = measured(losses)

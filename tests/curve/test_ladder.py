@@ -108,7 +108,7 @@ class TestIsSteady:
 
 
 class TestRefine:
-    def test_begins_above_the_curves_own_rate_and_goes_down_in_equal_ratios(self):
+    def test_begins_above_the_curves_own_lr_and_goes_down_in_equal_ratios(self):
         own = suggest("auto", curve(), CONTEXT).lr
 
         lrs = [lr for lr, _ in refine(valley(own / 10), 2.0, curve(), CONTEXT, 50).probes]
@@ -117,14 +117,14 @@ class TestRefine:
         assert lrs[RUNGS_ABOVE] == pytest.approx(own)
         assert np.allclose(np.array(lrs[:-1]) / np.array(lrs[1:]), 10 ** (1 / PER_DECADE))
 
-    def test_stops_once_the_best_rate_is_between_worse_ones(self):
+    def test_stops_once_the_best_lr_is_between_worse_ones(self):
         own = suggest("auto", curve(), CONTEXT).lr
 
         probes = refine(valley(own * 10 ** (1 / PER_DECADE)), 2.0, curve(), CONTEXT, 50).probes
 
         assert len(probes) == 3
 
-    def test_climbs_where_the_largest_rate_is_the_best_one(self):
+    def test_goes_up_where_the_highest_lr_is_the_best(self):
         own = suggest("auto", curve(), CONTEXT).lr
 
         refined = refine(valley(own * 10), 2.0, curve(), CONTEXT, 50)
@@ -133,13 +133,13 @@ class TestRefine:
         assert refined.suggestion.lr > own
 
     @pytest.mark.parametrize("top", [1e-3, 1.0, 30.0])
-    def test_every_probe_stays_below_divergence(self, top):
+    def test_every_short_training_stays_below_divergence(self, top):
         diverging = curve(top)
         probes = refine(valley(top * 1000), 2.0, diverging, CONTEXT, 50).probes
 
         assert all(lr <= divergence_lr(diverging, CONTEXT) * (1 + 1e-9) for lr, _ in probes)
 
-    def test_a_rate_at_which_the_loss_rises_again_is_not_chosen_however_well_it_scores(self):
+    def test_an_lr_at_which_the_loss_rises_again_is_not_chosen_however_well_it_scores(self):
         own = suggest("auto", curve(), CONTEXT).lr
         context = Context(total_steps=50)
         edge = own * 10 ** (0.5 / PER_DECADE)
@@ -156,7 +156,7 @@ class TestRefine:
 
         assert refine(valley(own, steady_below=0.0), 2.0, curve(), CONTEXT, 50).suggestion is not None
 
-    def test_a_blow_up_is_no_end(self):
+    def test_a_diverged_short_training_is_followed_by_lower_lrs(self):
         def probe(index, lr):
             return ShortTraining(math.inf, np.empty(0)) if index < 3 else valley(0.05)(index, lr)
 
@@ -172,9 +172,9 @@ class TestRefine:
 
 
 class TestReusedBatches:
-    """Where the short trainings saw what scores them, memorizing looks like learning."""
+    """Where short trainings are scored on batches that they were trained on, memorizing looks like learning."""
 
-    def test_never_raise_the_curves_own_rate(self):
+    def test_never_raise_the_curves_own_lr(self):
         own = suggest("auto", curve(), CONTEXT).lr
         higher = valley(own * 5)
 
@@ -196,13 +196,13 @@ class TestReusedBatches:
 
 
 class TestChoose:
-    def test_recovers_the_vertex_without_a_horizon(self):
+    def test_recovers_the_best_lr_of_a_parabola(self):
         found = refine(valley(0.05), 2.0, curve(), Context(total_steps=50), 50).suggestion
 
         # The lowest rate that ties with the best one is chosen, never a larger one.
         assert 0.05 / 10 ** (1 / PER_DECADE) <= found.lr <= 0.05 * 1.05
 
-    def test_a_longer_training_gets_a_smaller_rate(self):
+    def test_a_longer_training_gets_a_lower_lr(self):
         tried = ladder([0.8, 1.0, 0.8], 0.1)
         rates = [choose(tried, 1.0, curve(), Context(total_steps=total), 50).lr for total in (50, 500, 5000)]
 
@@ -213,7 +213,7 @@ class TestChoose:
 
         assert found.lr <= 1 / DIVERGENCE_MARGIN
 
-    def test_of_equal_scores_the_lowest_rate_wins(self):
+    def test_of_nearly_equal_scores_the_lowest_lr_is_taken(self):
         gains = [1.500, 1.4999, 1.498, 1.0]
 
         found = choose(ladder(gains), 10.0, curve(), Context(total_steps=50), 50)
@@ -314,7 +314,7 @@ class TestFind:
         assert result.suggestion.rule == "refine"
         assert train(model, optimizer, loader, device) == expected
 
-    def test_twice_is_the_same(self, device):
+    def test_the_same_find_twice_gives_the_same_scores(self, device):
         model, optimizer, loader = setup(device)
         finder = LRFinder(model, optimizer, nn.MSELoss())
 
@@ -358,7 +358,7 @@ class TestFind:
         assert all(lr > 0 for lr, _ in result.probes)
 
     @pytest.mark.parametrize(("samples", "told"), [(256, True), (4096, False)])  # 8 and 128 batches, 40 steps a probe
-    def test_a_loader_shorter_than_a_probe_is_noticed(self, device, samples, told):
+    def test_batches_are_reused_where_the_loader_is_shorter_than_a_short_training(self, device, samples, told):
         model, optimizer, _ = setup(device)
         torch.manual_seed(0)
         inputs = torch.randn(samples, 4)
@@ -379,7 +379,7 @@ class TestFind:
         assert seen == [told, False]
 
     @pytest.mark.parametrize("schedule", ["cosine", "plateau", "lambda", "cyclic"])
-    def test_every_schedule_can_be_squeezed(self, device, schedule):
+    def test_every_schedule_fits_into_a_short_training(self, device, schedule):
         model, optimizer, loader = setup(device)
 
         result = LRFinder(model, optimizer, nn.MSELoss()).find(loader, schedule=schedule, **OPTIONS)
@@ -392,7 +392,7 @@ class TestFind:
         with pytest.raises(ArgumentError, match=r"refine=True.*started again.*got the iterator"):
             LRFinder(model, optimizer, nn.MSELoss()).find(iter(loader), **OPTIONS)
 
-    def test_probes_are_shown_and_kept(self, device, tmp_path):
+    def test_short_trainings_are_printed_and_saved(self, device, tmp_path):
         model, optimizer, loader = setup(device)
         result = LRFinder(model, optimizer, nn.MSELoss()).find(loader, **OPTIONS)
 

@@ -27,7 +27,7 @@ laws = settings(max_examples=50, deadline=None)
     smoothing=st.sampled_from(sorted(SMOOTHINGS)),
     momentum=st.sampled_from([0.0, 0.9]),
 )
-def test_auto_and_landmarks_follow_no_offset_or_scale(seed, noise, shift, scale, smoothing, momentum):
+def test_auto_and_landmarks_depend_on_no_offset_or_scale(seed, noise, shift, scale, smoothing, momentum):
     losses = healthy(noise=noise, seed=seed, diverges_at=10 ** (-1 - seed % 5 / 2))
     context = Context(momentum=momentum, total_steps=5000)
     here, there = (measured(each, smoothing=smoothing) for each in (losses, scale * losses + shift))
@@ -64,7 +64,7 @@ def test_no_curve_breaks_a_rule(losses, smoothing, linear, stop_rule, val, momen
 
 
 @pytest.mark.parametrize("height", [1e3, 1e10, 1e30, 1e300])
-def test_however_high_the_loss_blows_up_the_rest_is_read_alike(height):
+def test_the_height_of_an_explosion_does_not_matter(height):
     losses = healthy()
     tame, wild = measured(losses), losses.copy()
     wild[85:] = 2 + height * np.arange(15)

@@ -35,7 +35,7 @@ def explosion(num_points=100, at=60, noise=0.02, seed=0):
 
 
 class TestGrid:
-    def test_both_ends_are_hit_exactly(self):
+    def test_both_ends_are_exact(self):
         for mode in ("exponential", "linear"):
             rates = grid(3e-7, 0.7, 101, mode)
             assert (rates[0], rates[-1], rates.shape, rates.dtype) == (3e-7, 0.7, (101,), np.float64)
@@ -66,7 +66,7 @@ class TestGrid:
 
 class TestAlignment:
     @pytest.mark.parametrize("lag", [0, 1, 3, 8])
-    def test_each_loss_belongs_to_its_rate_and_what_ran_past_the_stop_is_cut(self, lag):
+    def test_each_loss_belongs_to_its_lr_and_losses_after_the_stop_are_dropped(self, lag):
         # high from index 31 on; the rule needs 15% of the grid, so 31 + 15 - 1 is the last point
         rates, losses = grid(1e-5, 1.0, 100), [1.0, 1.1] * 15 + [0.9] + [50.0 + i for i in range(69)]
         sweep = Sweep(rates)
@@ -82,7 +82,7 @@ class TestAlignment:
 
     @pytest.mark.parametrize("lag", [0, 2, 7])
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-    def test_a_nonfinite_loss_ends_the_sweep_at_once_and_is_cut(self, bad, lag):
+    def test_a_nonfinite_loss_ends_the_sweep_at_once_and_is_no_point(self, bad, lag):
         rates = grid(1e-5, 1.0, 30)
         losses = [2.0] * 10 + [bad] + [1.0] * 19
         sweep = Sweep(rates, None)
@@ -144,7 +144,7 @@ class TestGapsAndEnds:
         assert sweep.stop_lr == rates[len(script) - 1]
         assert sweep.indices.tolist() == [7, 12]
 
-    def test_retry_asks_for_the_first_rate_again(self):
+    def test_retry_gives_the_first_lr_again(self):
         sweep = Sweep([1.0, 2.0, 3.0])
         for _ in range(3):
             assert sweep.ask() == 1.0
@@ -152,7 +152,7 @@ class TestGapsAndEnds:
         assert [sweep.ask(), sweep.ask()] == [1.0, 2.0]
         sweep.tell(7.0)
         assert sweep.indices.tolist() == [0]
-        with pytest.raises(RuntimeError, match=r"retry\(\) is for the first rate"):
+        with pytest.raises(RuntimeError, match=r"retry\(\) is for the first learning rate"):
             sweep.retry()
 
     def test_an_ended_loader_keeps_what_was_asked_for(self):
@@ -180,17 +180,17 @@ class TestGapsAndEnds:
         sweep.exhaust()
         assert sweep.stop_reason is StopReason.FINISHED
 
-    def test_each_reason_has_a_cause_and_a_remedy(self):
+    def test_each_stop_reason_has_a_cause_and_a_remedy(self):
         for reason in StopReason:
             assert reason.value == reason.name.lower()
             cause, remedy = reason.explanation.split(". ", maxsplit=1)
             assert cause
             assert remedy.endswith(".")
 
-    @pytest.mark.parametrize("rates", [[1.0, 1.0], [2.0, 1.0], [0.0, 1.0], [1.0, math.nan], [[1.0, 2.0]]])
-    def test_bad_rates(self, rates):
+    @pytest.mark.parametrize("lrs", [[1.0, 1.0], [2.0, 1.0], [0.0, 1.0], [1.0, math.nan], [[1.0, 2.0]]])
+    def test_lrs_that_do_not_increase_or_are_not_positive_are_an_error(self, lrs):
         with pytest.raises(ArgumentError, match=r"lrs must be .* got lrs="):
-            Sweep(rates)
+            Sweep(lrs)
 
 
 class TestStopRule:
@@ -275,14 +275,14 @@ class TestStopRule:
 
     @laws
     @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=60))
-    def test_nothing_that_is_told_breaks_it(self, losses):
+    def test_no_losses_break_it(self, losses):
         sweep = Sweep(np.geomspace(1e-6, 1, len(losses)))
         drive(sweep, losses)
         assert sweep.done
         assert np.all(np.isfinite(sweep.losses))
         assert len(sweep.losses) == len(sweep.lrs) == len(sweep.indices)
 
-    def test_persistence_is_a_stretch_of_rates(self):
+    def test_patience_is_a_share_of_the_grid(self):
         assert [StopRule().steps(n) for n in (5, 30, 100, 1000)] == [3, 5, 15, 150]
         assert StopRule(patience=7, patience_share=0.0).steps(1000) == 7
 
