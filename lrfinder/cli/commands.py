@@ -1,4 +1,4 @@
-"""The command line: `lrfinder demo | run | show | plot`.
+"""The command line: `lrfinder demo | run | show | plot | diagnose`.
 
 This file imports little at its top, so that `--help` and a mistyped option are answered before torch is needed.
 """
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lrfinder.cli import diagnosis_command
 from lrfinder.cli.console import note, say, short_warnings, stdout_to_stderr, their_traceback
 from lrfinder.curve import RULES
 from lrfinder.errors import ArgumentError, NoSuggestionError, RankError
@@ -33,12 +34,13 @@ examples:
   lrfinder run my.package:setup --start-lr 1e-6 --end-lr 1 --set width=64
   lrfinder show lr.json
   lrfinder plot adam.json sgd.json -o both.png
+  lrfinder diagnose trainer_state.json --plot diagnosis.png
 
 exit status:
   0    found a learning rate
   1    your code raised; its traceback is on stderr
   2    bad usage
-  3    no suggestion possible; the reason is printed
+  3    no suggestion or no clear verdict; the reason is printed
   130  interrupted"""
 
 _TARGET = """\
@@ -112,7 +114,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=f"lrfinder {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_run, _add_show, _add_plot):
+    for add in (_add_demo, _add_run, _add_show, _add_plot, _add_diagnose):
         add(commands)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -188,6 +190,11 @@ def _add_plot(commands: Any) -> None:
     parser = _command(commands, "plot", _plot, "draw saved results into one picture, each named after its file")
     parser.add_argument("results", metavar="RESULT.json", nargs="+", help="saved by `lrfinder run --json`")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the picture: lr.png, lr.svg, lr.pdf")
+
+
+def _add_diagnose(commands: Any) -> None:
+    parser = _command(commands, "diagnose", diagnosis_command.run, diagnosis_command.SUMMARY, diagnosis_command.EPILOG)
+    diagnosis_command.add_arguments(parser)
 
 
 def _count(text: str) -> int:

@@ -68,10 +68,10 @@ def measure_signs(history: History) -> Signs:
     losses, smoothed, summed = history.losses, history.smoothed, history.summed
     noise = _noise(losses)
     end = float(np.median(losses[-max(5, len(losses) // 12) :]))
-    depth = max(history.start - min(float(smoothed.min()), end), TINY)
+    depth = max(history.start - min(float(smoothed.min()), end), noise)
     rises = smoothed - np.minimum.accumulate(np.minimum(smoothed, history.start))
     high = (rises > RISE_SHARE * depth) & (rises > RISE_NOISE * noise)
-    gain = max(history.start - end, TINY)
+    gain = max(history.start - end, noise)  # less says nothing
     late = _Line(summed, losses, LATE_FROM, 1.0)
     whole = _Line(summed, losses, 0.0, 1.0)
     return Signs(

@@ -1,0 +1,61 @@
+"""The plot of a diagnosis shows loss and learning rate, and names the part that decided."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from lrfinder.curve import TrainingVerdict, diagnose
+from lrfinder.display import plot_diagnosis
+
+STEPS = np.arange(400)
+SLOW, LR = 2.3 - 0.001 * STEPS, np.linspace(0.1, 0.05, 400)
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_is_left():
+    yield
+    plt.close("all")
+
+
+def test_it_shows_the_verdict_the_losses_and_the_stretch():
+    found = diagnose(SLOW, LR)
+    ax = plot_diagnosis(found, SLOW, LR)
+    assert ax.get_title(loc="left") == "learning rate: too low"
+    assert [text.get_text() for text in ax.texts] == ["still falling"]
+    shaded = ax.patches[0].get_x(), ax.patches[0].get_x() + ax.patches[0].get_width()
+    assert shaded == (found.stretch.first, found.stretch.stop)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), SLOW)
+
+
+def test_the_learning_rate_has_an_axis_on_the_right():
+    ax = plot_diagnosis(diagnose(SLOW, LR), SLOW, LR)
+    (right,) = [other for other in ax.figure.axes if other is not ax]
+    np.testing.assert_allclose(right.lines[0].get_ydata(), LR)
+    assert right.get_ylabel().startswith("learning rate")
+    assert len(plot_diagnosis(diagnose(SLOW), SLOW).figure.axes) == 1
+
+
+def test_validation_losses_are_drawn_along_the_same_training():
+    ax = plot_diagnosis(diagnose(SLOW), SLOW, val_losses=[2.2, 2.1])
+    assert ax.lines[-1].get_xdata().tolist() == [200, 400]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training loss", "validation loss"]
+
+
+def test_a_blow_up_does_not_hide_the_fall():
+    losses = SLOW.copy()
+    losses[250:260] = 1e9
+    low, high = plot_diagnosis(diagnose(losses), losses).get_ylim()
+    assert low < SLOW.min()
+    assert SLOW.max() < high < 10
+
+
+def test_long_histories_draw_few_points():
+    losses = np.linspace(3, 1, 1_000_000)
+    assert len(plot_diagnosis(diagnose(losses), losses).lines[0].get_xdata()) <= 1000
+
+
+@pytest.mark.parametrize("losses", [[np.nan] * 20, [1.0], [1.0] * 30, [1.0, np.nan, np.inf] * 10])
+def test_any_history_can_be_drawn(losses):
+    found = diagnose(losses)
+    plot_diagnosis(found, losses).figure.canvas.draw()
+    assert isinstance(found.verdict, TrainingVerdict)
