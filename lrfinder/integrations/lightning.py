@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from lrfinder.errors import ArgumentError, LRFinderWarning
+from lrfinder.integrations.lightning_log import diagnose
 from lrfinder.integrations.lightning_lr import (
     adopt,
     attribute_of,
@@ -37,7 +38,7 @@ from lrfinder.integrations.lightning_step import LightningStep, lightning_finder
 from lrfinder.result import RangeTestResult
 from lrfinder.snapshot import Snapshot
 
-__all__ = ["CAPTURED", "LearningRateFinder", "find_lr"]
+__all__ = ["CAPTURED", "LearningRateFinder", "diagnose", "find_lr"]
 
 # Callbacks that decide what a training step is; all others are silent during a find.
 _HEEDED = (BaseFinetuning, GradientAccumulationScheduler)

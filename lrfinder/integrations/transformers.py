@@ -17,11 +17,12 @@ from lrfinder.distributed import Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
 from lrfinder.integrations.base import kept
+from lrfinder.integrations.transformers_log import diagnose
 from lrfinder.integrations.transformers_lr import captured, check_scheduler, check_trainer, data_sets, set_lr
 from lrfinder.result import RangeTestResult
 from lrfinder.training import full_norm, total_grad_norm
 
-__all__ = ["captured", "find_lr", "set_lr"]
+__all__ = ["captured", "diagnose", "find_lr", "set_lr"]
 
 _SCHEDULES = {
     "linear": "linear",
