@@ -132,7 +132,7 @@ def judge(lr: float, suggested_lr: float | None, curve: Curve, context: Context)
             f"{lr:.1e}. Raise end_lr."
         )
         return Verdict(lr=lr, level=Level.UNKNOWN, factor=factor, reason=reason)
-    level = _level(lr, factor, divergence, curve)
+    level = level_of(lr, suggested_lr, divergence, curve)
     place = f"{lr:.1e} is {times(factor)} the suggestion {suggested_lr:.1e}"
     if level is Level.GOOD:
         place = f"{lr:.1e} is near the suggestion {suggested_lr:.1e}"
@@ -141,8 +141,20 @@ def judge(lr: float, suggested_lr: float | None, curve: Curve, context: Context)
     return Verdict(lr=lr, level=level, factor=factor, reason=f"{place}: {_CONSEQUENCES[level]}.")
 
 
-def _level(lr: float, factor: float, divergence: float | None, curve: Curve) -> Level:
-    if divergence is not None and factor > HIGH_ABOVE:
+def level_of(lr: float, suggested_lr: float, divergence: float | None, curve: Curve) -> Level:
+    """Return the level of a learning rate.
+
+    Args:
+        lr: The learning rate to judge.
+        suggested_lr: The suggestion.
+        divergence: Where the loss starts to rise for good, None where it does not.
+        curve: The measured sweep.
+
+    Returns:
+        The level, never `Level.UNKNOWN`.
+    """
+    factor = lr / suggested_lr
+    if factor > HIGH_ABOVE and divergence is not None:
         diverged = curve.stop_reason in {StopReason.DIVERGED, StopReason.NONFINITE}
         stop_lr = curve.stop_lr if diverged and curve.stop_lr is not None else math.inf
         if lr > TOO_HIGH_DIVERGENCE * divergence or lr > TOO_HIGH_STOP * stop_lr:
