@@ -28,7 +28,7 @@ from lrfinder.version import __version__
 
 if TYPE_CHECKING:
     from lrfinder.comparison import Comparison, compare
-    from lrfinder.display import plot_schedule
+    from lrfinder.display import plot_diagnosis, plot_schedule
     from lrfinder.finder import LRFinder
     from lrfinder.optim import SCHEDULES, make_scheduler
     from lrfinder.result import RangeTestResult
@@ -62,6 +62,7 @@ __all__ = [
     "compare",
     "diagnose",
     "make_scheduler",
+    "plot_diagnosis",
     "plot_schedule",
     "smooth",
 ]
@@ -75,6 +76,7 @@ _LAZY = {
     "Snapshot": "lrfinder.snapshot",
     "compare": "lrfinder.comparison",
     "make_scheduler": "lrfinder.optim",
+    "plot_diagnosis": "lrfinder.display",
     "plot_schedule": "lrfinder.display",
 }
 
