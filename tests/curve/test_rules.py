@@ -5,8 +5,10 @@ import pytest
 from matplotlib.lines import Line2D
 
 from lrfinder.curve.curve import Context
-from lrfinder.curve.rules import RULES, suggest, suggestions
+from lrfinder.curve.rules import RULES, RuleEntry, suggest, suggestions
+from lrfinder.curve.suggestion import Suggestion
 from lrfinder.errors import ArgumentError, NoSuggestionError
+from lrfinder.options import FindOptions
 from tests.curve.curves import healthy, measured, nearest
 
 
@@ -28,6 +30,16 @@ def test_an_entry_describes_its_rule_in_one_line(rule):
     assert entry.description
     assert "\n" not in entry.description
     assert Line2D([], [], marker=entry.marker).get_marker() == entry.marker  # Matplotlib knows it
+
+
+def test_an_entry_is_all_that_a_new_rule_needs(monkeypatch):
+    def function(curve, context):
+        return Suggestion(lr=1e-2, rule="mine", reason="because", index=0)
+
+    monkeypatch.setitem(RULES, "mine", RuleEntry(function=function, marker="o", description="always 1e-2"))
+    assert suggest("mine", measured(healthy())).lr == 1e-2
+    assert "mine" in suggestions(measured(healthy()))
+    assert FindOptions(rule="mine").rule == "mine"
 
 
 def test_a_reason_is_one_sentence():

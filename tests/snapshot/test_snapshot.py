@@ -119,9 +119,7 @@ OPTIMIZERS = {
     "RMSprop": {"momentum": 0.9, "centered": True}, "Rprop": {}, "SGD": {"momentum": 0.9, "nesterov": True},
     "SparseAdam": {},
 }  # fmt: skip
-OPTIMIZERS = {
-    name: options for name, options in OPTIMIZERS.items() if hasattr(torch.optim, name)
-}  # no Muon before 2.9
+OPTIMIZERS = {name: options for name, options in OPTIMIZERS.items() if hasattr(torch.optim, name)}  # no Muon before 2.9
 
 
 def make(name, **options):
