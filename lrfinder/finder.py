@@ -16,7 +16,7 @@ from lrfinder.curve import RULES, CustomRule, curve_warnings, lr_spreads
 from lrfinder.display import Progress, versions
 from lrfinder.distributed import Ranks, rank_group
 from lrfinder.errors import ArgumentError
-from lrfinder.optim import group_names
+from lrfinder.optim import group_index, group_names
 from lrfinder.options import FindOptions
 from lrfinder.result import RangeTestResult
 from lrfinder.search import Search, SearchOutcome
@@ -209,6 +209,7 @@ class LRFinder:
         repeats: int = 1,
         early_stop: bool = True,
         grad_norms: bool = False,
+        group: int | str | None = None,
         progress: bool = True,
         on_step: Callable[[int, float, float], None] | None = None,
     ) -> RangeTestResult:
@@ -241,6 +242,8 @@ class LRFinder:
             repeats: The number of sweeps, over different batches, whose mean is the curve.
             early_stop: End the sweep when the loss diverges. False runs all points; a loss that is not finite still
                 ends the sweep.
+            group: Sweep the learning rate of one parameter group only, by its index or its `name`, while the others
+                train at their own; by default all groups are swept at their ratios.
             grad_norms: Record the norm of the gradients of each step, before clipping, in `result.grad_norms`.
             progress: Show a progress bar.
             on_step: Called as `on_step(index, lr, loss)` for each point of the main sweep, in order.
@@ -272,6 +275,7 @@ class LRFinder:
                 repeats=repeats,
                 early_stop=early_stop,
                 grad_norms=grad_norms,
+                group=group,
                 progress=progress,
                 on_step=on_step,
             )
@@ -293,6 +297,8 @@ class LRFinder:
                 "LRFinder(step=...) hides; use loss_fn, or let step return the loss that you want."
             )
         options.check_loader(loader)
+        if options.group is not None:
+            group_index(setup.optimizer, options.group)
         ranks.check_same_arguments(options.shared(loader) | {"accumulation_steps": setup.accumulation_steps})
         begin = time.perf_counter()
         outcome = self._search(loader, options, ranks, begin)
@@ -337,6 +343,7 @@ class LRFinder:
             context=context,
             rule=options.rule,
             group_ratios=outcome.group_ratios,
+            fixed_lrs=outcome.fixed_lrs,
             group_names=group_names(optimizer),
             initial_lrs=outcome.initial_lrs,
             steps=outcome.steps,

@@ -40,6 +40,7 @@ class FindOptions:
     repeats: int = 1
     early_stop: bool = True
     grad_norms: bool = False
+    group: int | str | None = None
     progress: bool = True
     on_step: Callable[[int, float, float], None] | None = None
 

@@ -15,6 +15,7 @@ import numpy as np
 from lrfinder.checks import check_positive
 from lrfinder.curve import (
     RULES,
+    ClipSuggestion,
     Context,
     Curve,
     CustomRule,
@@ -23,6 +24,7 @@ from lrfinder.curve import (
     StopReason,
     Suggestion,
     Verdict,
+    clip_threshold,
     find_landmarks,
     judge,
     rule_name,
@@ -39,7 +41,7 @@ from lrfinder.display import (
     write_json,
 )
 from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
-from lrfinder.optim import group_lrs, make_scheduler, set_group_lrs
+from lrfinder.optim import make_scheduler, set_group_lrs
 
 if TYPE_CHECKING:  # matplotlib is loaded by the first plot
     from matplotlib.axes import Axes
@@ -58,6 +60,7 @@ class RangeTestResult:
         context: What is known of the training; the rules read it.
         rule: The rule behind `suggestion`: a key of `lrfinder.RULES` or a function.
         group_ratios: Each parameter group's lr as a multiple of the largest group's.
+        fixed_lrs: With `find(group=...)` the lr of the groups that kept their own, 0 for the swept one.
         group_names: The name of each parameter group.
         initial_lrs: The lr of each parameter group when `find` was called.
         steps: Optimizer steps in total: scout, sweep, repeats and refining.
@@ -89,6 +92,7 @@ class RangeTestResult:
     context: Context = field(default_factory=Context)
     rule: str | CustomRule = "auto"
     group_ratios: tuple[float, ...] = (1.0,)
+    fixed_lrs: tuple[float, ...] = ()
     group_names: tuple[str, ...] = ()
     initial_lrs: tuple[float, ...] = ()
     steps: int = 0
@@ -147,6 +151,14 @@ class RangeTestResult:
         """The lr of the largest parameter group when `find` was called, None where unknown."""
         known = (lr / ratio for lr, ratio in zip(self.initial_lrs, self.group_ratios, strict=False) if ratio)
         return next(known, None)
+
+    @property
+    def swept_group(self) -> str | None:
+        """The name of the only parameter group that was swept, None where all were."""
+        if not self.fixed_lrs:
+            return None
+        index = self.group_ratios.index(1.0)
+        return self.group_names[index] if self.group_names else f"group {index}"
 
     def suggest(self, rule: str | CustomRule) -> Suggestion:
         """Return the suggestion of one rule.
@@ -219,7 +231,8 @@ class RangeTestResult:
             )
         chosen = self.suggestion if suggestion is None else suggestion
         lr = chosen.lr if isinstance(chosen, Suggestion) else check_positive("RangeTestResult(suggestion=...)", chosen)
-        return group_lrs(self.group_ratios, lr)
+        fixed = self.fixed_lrs or [0.0] * len(self.group_ratios)
+        return [lr * ratio + own for ratio, own in zip(self.group_ratios, fixed, strict=True)]
 
     def apply(self, optimizer: "Optimizer | None" = None, suggestion: Suggestion | float | None = None) -> None:
         """Write the suggested lrs into an optimizer, for training without a scheduler.
@@ -325,6 +338,22 @@ class RangeTestResult:
         call = "RangeTestResult.judge(lr=...)"
         return judge(check_positive(call, lr), None if found is None else found.lr, self.curve, self.context)
 
+    def clip_norm(self, lr: float | None = None) -> ClipSuggestion:
+        """Return a threshold for gradient clipping, from the gradient norms at stable learning rates up to `lr`.
+
+        Args:
+            lr: The learning rate of the training; the suggestion by default.
+
+        Returns:
+            The threshold `max_norm`, the share of steps that it would have clipped, and the reason.
+
+        Raises:
+            ArgumentError: `lr` is no positive number.
+            NoSuggestionError: `find` was called without `grad_norms=True`, or there are too few norms.
+        """  # noqa: DOC502 - raised by the parts
+        lr = self.suggestion.lr if lr is None else check_positive("RangeTestResult.clip_norm(lr=...)", lr)
+        return clip_threshold(self.curve, lr, self.context)
+
     def plot(
         self,
         ax: "Axes | None" = None,
@@ -347,7 +376,7 @@ class RangeTestResult:
         """
         from lrfinder.display import plot_curve
 
-        return plot_curve(
+        ax = plot_curve(
             self.curve,
             self.suggestions,
             self.landmarks,
@@ -357,6 +386,9 @@ class RangeTestResult:
             show_raw=show_raw,
             probes=self._probe_arrays,
         )
+        if self.swept_group is not None:
+            ax.set_xlabel(f"learning rate of {self.swept_group}")
+        return ax
 
     @property
     def _probe_arrays(self) -> "tuple[Floats, Floats] | tuple[()]":

@@ -28,7 +28,7 @@ from lrfinder.curve import (
 )
 from lrfinder.display import Progress
 from lrfinder.distributed import Ranks
-from lrfinder.optim import LRWriter, group_lrs, unwrap_optimizer
+from lrfinder.optim import LRWriter, group_index, unwrap_optimizer
 from lrfinder.options import FindOptions
 from lrfinder.snapshot import Snapshot
 from lrfinder.training import (
@@ -64,6 +64,7 @@ class SearchOutcome:
         refined: What refining found, None without it.
         context: What is known of the training.
         group_ratios: Each parameter group's learning rate as a multiple of the reference group's.
+        fixed_lrs: With a single swept group, the learning rate of the groups that keep their own, 0 for the swept one.
         initial_lrs: Each parameter group's learning rate before the search.
         steps: Optimizer steps in all.
         consumed: Batches that were read from an iterator and are lost to the training; 0 for any other loader.
@@ -75,6 +76,7 @@ class SearchOutcome:
     refined: Refined | None
     context: Context
     group_ratios: tuple[float, ...]
+    fixed_lrs: tuple[float, ...]
     initial_lrs: tuple[float, ...]
     steps: int
     consumed: int
@@ -110,7 +112,9 @@ class Search:
     def __post_init__(self) -> None:
         """Prepare what all phases share."""
         self._step = self.setup.make_step(self.ranks)
-        self._lrs = LRWriter(self.setup.optimizer)
+        group = self.options.group
+        optimizer = self.setup.optimizer
+        self._lrs = LRWriter(optimizer, None if group is None else group_index(optimizer, group))
         self._device = self.setup.find_device()
         self._context = _context(self.setup.optimizer, self.options)
         self._validate = self._make_validation()
@@ -141,6 +145,7 @@ class Search:
             refined=self._refined,
             context=replace(self._context, batch_size=self.batches.batch_size),
             group_ratios=tuple(self._lrs.ratios),
+            fixed_lrs=() if self.options.group is None else tuple(self._lrs.fixed_lrs),
             initial_lrs=tuple(self._lrs.initial_lrs),
             steps=self.progress.steps,
             consumed=self.batches.consumed if self.batches.one_shot else 0,
@@ -234,7 +239,7 @@ class Search:
             self._step,
             batches,
             self.setup.optimizer,
-            group_lrs(self._lrs.ratios, lr),
+            self._lrs.group_lrs(lr),
             self.options.schedule,
             steps,
             self._device,

@@ -71,6 +71,7 @@ def test_the_signature_of_find():
         ("repeats", KEYWORD, 1),
         ("early_stop", KEYWORD, True),
         ("grad_norms", KEYWORD, False),
+        ("group", KEYWORD, None),
         ("progress", KEYWORD, True),
         ("on_step", KEYWORD, None),
     ]

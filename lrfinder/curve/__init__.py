@@ -1,6 +1,7 @@
 """Losses at learning rates become advice. NumPy and SciPy only: importing this package loads no torch."""
 
 from lrfinder.curve.arrays import Floats
+from lrfinder.curve.clipping import ClipSuggestion, clip_threshold, norms_explode
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.diagnosis import Diagnosis, Stretch, TrainingVerdict, diagnose
 from lrfinder.curve.ladder import MOST_PROBES, Refined, ShortTraining, probe_steps, refine
@@ -23,6 +24,7 @@ __all__ = [
     "NOTHING_KNOWN",
     "RULES",
     "SMOOTHINGS",
+    "ClipSuggestion",
     "Context",
     "Curve",
     "CustomRule",
@@ -40,12 +42,14 @@ __all__ = [
     "Sweep",
     "TrainingVerdict",
     "Verdict",
+    "clip_threshold",
     "curve_warnings",
     "diagnose",
     "find_landmarks",
     "grid",
     "judge",
     "lr_spreads",
+    "norms_explode",
     "probe_steps",
     "refine",
     "rule_name",

@@ -111,6 +111,8 @@ def plot_curve(
         ax.set_xscale("log")
     lrs = [*curve.lrs[[0, -1]], *probed, *(mark.lr for mark in marks), past or curve.lrs[0]]
     _widen(ax, (min(lrs), max(lrs)), (low, high), fresh=fresh, rise=max(curve.smoothed) > high)
+    if curve.grad_norms is not None and fresh:
+        _draw_grad_norms(ax, curve)
     _shade(ax, past, first=not count)
     _tick_lrs(ax)
     _draw_legend(ax)
@@ -253,3 +255,15 @@ def _name(mark: Any) -> str:
 
 def _value(mark: Any) -> str:
     return lr_text(float(mark.get_xdata()[0]))
+
+
+def _draw_grad_norms(ax: Axes, curve: Curve) -> None:
+    """Draw the gradient norms against a logarithmic axis on the right."""
+    norms = np.array(curve.grad_norms, dtype=np.float64)
+    norms[~np.isfinite(norms)] = np.nan
+    if not (norms > 0).any():
+        return
+    right = ax.twinx()
+    right.plot(curve.lrs, norms, color=foreground(ax), lw=0.8, ls=(0, (1, 1.5)), alpha=0.7, zorder=1)
+    right.set(yscale="log", ylabel="gradient norm (dotted)")
+    right.spines["top"].set_visible(False)

@@ -1,6 +1,7 @@
 """The parts of a result as plain JSON, and back without loss."""
 
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -34,6 +35,7 @@ def plain_fields(held: Mapping[str, Any]) -> dict[str, Any]:
         "context": asdict(held["context"]),
         "rule": held["rule"],
         "group_ratios": list(held["group_ratios"]),
+        "fixed_lrs": list(held["fixed_lrs"]),
         "group_names": list(held["group_names"]),
         "initial_lrs": list(held["initial_lrs"]),
         "suggestions": {rule: _plain_suggestion(found) for rule, found in held["suggestions"].items()},
@@ -60,7 +62,12 @@ def _plain_curve(curve: Curve) -> dict[str, Any]:
         "indices": curve.indices.tolist(),
         "stop_reason": None if curve.stop_reason is None else curve.stop_reason.value,
         "stop_lr": curve.stop_lr,
+        "grad_norms": None if curve.grad_norms is None else [_finite_or_none(norm) for norm in curve.grad_norms],
     }
+
+
+def _finite_or_none(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
@@ -152,6 +159,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "context": Context(**data["context"]),
         "rule": data["rule"],
         "group_ratios": tuple(data["group_ratios"]),
+        "fixed_lrs": tuple(data.get("fixed_lrs", ())),
         "group_names": tuple(data["group_names"]),
         "initial_lrs": tuple(data["initial_lrs"]),
         "steps": data["steps"],
@@ -168,7 +176,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _curve(data: Mapping[str, Any]) -> Curve:
-    reason = data["stop_reason"]
+    reason, norms = data["stop_reason"], data.get("grad_norms")
     return Curve(
         lrs=np.array(data["lrs"], dtype=float),
         losses=np.array(data["losses"], dtype=float),
@@ -176,6 +184,7 @@ def _curve(data: Mapping[str, Any]) -> Curve:
         indices=np.array(data["indices"], dtype=int),
         stop_reason=None if reason is None else StopReason(reason),
         stop_lr=data["stop_lr"],
+        grad_norms=None if norms is None else np.array([np.inf if norm is None else norm for norm in norms]),
     )
 
 

@@ -112,6 +112,8 @@ class _Result(Protocol):
     @property
     def group_names(self) -> tuple[str, ...]: ...
     @property
+    def swept_group(self) -> str | None: ...
+    @property
     def probes(self) -> tuple[tuple[float, float], ...]: ...
     @property
     def steps(self) -> int: ...
@@ -229,6 +231,8 @@ def _groups(result: _Result, main: Suggestion | None) -> list[Row]:
     if len(lrs) <= MOST_GROUPS:
         names = result.group_names or [f"group {index}" for index in range(len(lrs))]
         text = "   ".join(f"{name} {lr_text(lr)}" for name, lr in zip(names, lrs, strict=True))
+    if result.swept_group is not None:
+        text += f"   (only {result.swept_group} was swept)"
     return [Row(name="groups", text=text)]
 
 

@@ -3,6 +3,7 @@
 from lrfinder.optim.param_groups import (
     LRWriter,
     base_lrs,
+    group_index,
     group_lrs,
     group_names,
     group_ratios,
@@ -18,6 +19,7 @@ __all__ = [
     "LRWriter",
     "Preview",
     "base_lrs",
+    "group_index",
     "group_lrs",
     "group_names",
     "group_ratios",

@@ -15,6 +15,7 @@ from lrfinder.optim.wrappers import unwrap_optimizer
 __all__ = [
     "LRWriter",
     "base_lrs",
+    "group_index",
     "group_lrs",
     "group_names",
     "group_ratios",
@@ -232,16 +233,48 @@ def group_names(optimizer: Any) -> tuple[str, ...]:
     return tuple(str(group.get("name", f"group {index}")) for index, group in enumerate(optimizer.param_groups))
 
 
+def group_index(optimizer: Any, group: int | str) -> int:
+    """Return the index of a parameter group.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
+        group: The index, or the name as in `group_names`.
+
+    Returns:
+        The index into `optimizer.param_groups`.
+
+    Raises:
+        ArgumentError: There is no such group, or several have the name.
+
+    Example:
+        >>> layers = [{"params": torch.nn.Linear(2, 2).parameters(), "name": name} for name in ("body", "head")]
+        >>> group_index(torch.optim.SGD(layers, lr=0.1), "head")
+        1
+    """
+    names = group_names(optimizer)
+    found = [index for index, name in enumerate(names) if name == group]
+    if isinstance(group, int) and not isinstance(group, bool) and 0 <= group < len(names):
+        found = [group]
+    if len(found) != 1:
+        raise ArgumentError(
+            f"LRFinder.find(group=...) must be the index or the name of one parameter group, got {group!r}; there are "
+            f"{', '.join(f'{index}: {name!r}' for index, name in enumerate(names))}."
+        )
+    return found[0]
+
+
 class LRWriter:
-    """Writes an lr to all groups of an optimizer, each at its ratio, step after step.
+    """Writes an lr to the groups of an optimizer, step after step: to all at their ratios, or to one of them.
 
     The ratios are read once, at the start; writing reads nothing from a device.
 
     Args:
         optimizer: The optimizer, or a wrapper around one with the same `param_groups` and `state`.
+        group: The index of the only group to write to; the others get their own lr. By default all groups.
 
     Attributes:
-        ratios: Each group's ratio to the largest group.
+        ratios: Each group's ratio to the largest group; with a single group 1 for it and 0 for the others.
+        fixed_lrs: The lr of the groups that keep their own, 0 for the others.
         initial_lrs: The lr of each group at the start, before a scheduler.
 
     Example:
@@ -253,10 +286,14 @@ class LRWriter:
         [5.0, 0.5]
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, group: int | None = None) -> None:
         self._optimizer = optimizer
         self.ratios = group_ratios(optimizer)
         self.initial_lrs = group_lrs(self.ratios, base_lrs(optimizer)[largest_group(optimizer)])
+        self.fixed_lrs = [0.0] * len(self.ratios)
+        if group is not None:
+            self.ratios = [float(index == group) for index in range(len(self.ratios))]
+            self.fixed_lrs = [0.0 if index == group else lr for index, lr in enumerate(self.initial_lrs)]
         tensors = any(isinstance(group["lr"], Tensor) for group in optimizer.param_groups)
         self._plain = not tensors and not isinstance(unwrap_optimizer(optimizer), torch.optim.ASGD)
 
@@ -267,10 +304,21 @@ class LRWriter:
             lr: The largest group's lr; the others follow at their ratios.
         """
         if not self._plain:
-            set_group_lrs(self._optimizer, group_lrs(self.ratios, lr))
+            set_group_lrs(self._optimizer, self.group_lrs(lr))
             return
-        for group, ratio in zip(self._optimizer.param_groups, self.ratios, strict=True):
-            group["lr"] = lr * ratio
+        for group, each in zip(self._optimizer.param_groups, self.group_lrs(lr), strict=True):
+            group["lr"] = each
+
+    def group_lrs(self, lr: float) -> list[float]:
+        """Return the lr of each group.
+
+        Args:
+            lr: As for `write`.
+
+        Returns:
+            One lr per group.
+        """
+        return [lr * ratio + fixed for ratio, fixed in zip(self.ratios, self.fixed_lrs, strict=True)]
 
 
 def _lr_scales(optimizer: Any) -> list[float]:
