@@ -1,0 +1,102 @@
+"""Whether an optimizer's steps depend on the learning rate in its parameter groups."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["LREffect"]
+
+FACTOR = 30  # between the lrs of two steps that are compared
+LEAST_EXPONENT = 0.5  # a step that depends on the lr grows at least by this power of it: 5.5 times for a factor of 30
+MOST_GROUPS = 8  # measured of an optimizer
+MOST_TENSORS = 4  # measured of a group
+MOST_ELEMENTS = 4096  # measured of a tensor
+
+
+class LREffect:
+    """Compares the sizes of optimizer steps at different learning rates.
+
+    Before a few steps of a sweep it copies a sample of the parameters, and before the next step it computes how far
+    they have moved. Nothing is read from the device before `groups_without` or `any_moved`.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
+
+    Example:
+        >>> parameter = torch.nn.Parameter(torch.ones(3))
+        >>> optimizer = torch.optim.SGD([parameter], lr=0.1)
+        >>> effect = LREffect(optimizer)
+        >>> for lr in (1e-4, 1e-2, 1.0):
+        ...     effect.before_step(lr)
+        ...     parameter.grad = torch.ones(3)
+        ...     optimizer.step()  # at 0.1, whatever the lr is
+        >>> effect.groups_without()
+        [0]
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        groups = optimizer.param_groups
+        self._indices = range(len(groups))[:: math.ceil(len(groups) / MOST_GROUPS)]
+        samples = [_sample(groups[index]) for index in self._indices]
+        self._counts = [len(sample) for sample in samples]
+        self._sample = [tensor for sample in samples for tensor in sample]
+        self._before: list[Tensor] = []
+        self._steps: list[tuple[float, Tensor]] = []  # lr, how far each tensor of the sample has moved
+        self._last = self._measured = 0.0
+
+    @torch.no_grad()
+    def before_step(self, lr: float) -> None:
+        """Finish the measurement of the last step, and begin another one where `lr` is large enough.
+
+        Args:
+            lr: The lr of the next step. A sweep that starts again is recognised by an lr that is not larger.
+        """
+        if self._before and lr > self._last:
+            moves = [(now - old).float().norm() for now, old in zip(self._sample, self._before, strict=True)]
+            self._steps.append((self._measured, torch.stack([move.to(moves[0].device) for move in moves])))
+        self._before = []
+        if lr >= FACTOR * self._measured:
+            self._measured = lr
+            self._before = [tensor.clone() for tensor in self._sample]
+        self._last = lr
+
+    def groups_without(self) -> list[int]:
+        """Return the indices of the groups whose steps did not grow with the learning rate.
+
+        Returns:
+            The indices; a group of which too little is known is not among them.
+        """
+        columns = zip(*(torch.split(moves, self._counts) for _, moves in self._steps), strict=True)
+        lrs = [lr for lr, _ in self._steps]
+        sizes = [[float(each.norm()) for each in column] for column in columns]
+        return [index for index, column in zip(self._indices, sizes, strict=False) if _is_flat(lrs, column)]
+
+    def any_moved(self) -> bool:
+        """Return whether a step changed a parameter, as far as was measured.
+
+        Returns:
+            True also where fewer than two steps were measured.
+        """
+        return len(self._steps) < 2 or any(bool(moves.any()) for _, moves in self._steps)
+
+
+def _sample(group: dict[str, Any]) -> list[Tensor]:
+    """Return views of a few of a group's trainable parameters."""
+    tensors = [getattr(p, "_local_tensor", p).detach() for p in group["params"] if p.requires_grad]
+    usable = [tensor for tensor in tensors if _is_usable(tensor)]
+    chosen = usable[:: math.ceil(len(usable) / MOST_TENSORS) or 1]
+    return [tensor.view(-1)[:: math.ceil(tensor.numel() / MOST_ELEMENTS)] for tensor in chosen]
+
+
+def _is_usable(tensor: Tensor) -> bool:
+    plain = type(tensor) is Tensor and tensor.layout is torch.strided and tensor.device.type != "meta"
+    return plain and tensor.is_floating_point() and tensor.is_contiguous() and tensor.numel() > 0
+
+
+def _is_flat(lrs: list[float], sizes: list[float]) -> bool:
+    known = [(lr, size) for lr, size in zip(lrs, sizes, strict=True) if size > 0 and math.isfinite(size)]
+    growths = [(high / low, after / before) for (low, before), (high, after) in pairwise(known)]
+    return bool(growths) and all(growth < factor**LEAST_EXPONENT for factor, growth in growths)
