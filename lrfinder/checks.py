@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from lrfinder.errors import ArgumentError
-from lrfinder.optim import needs_closure, unwrap_optimizer
+from lrfinder.optim import has_two_passes, needs_closure, unwrap_optimizer
 
 __all__ = [
     "check_model",
@@ -213,7 +213,7 @@ def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
         raise ArgumentError(
             f"LRFinder(grad_scaler=...) must be the GradScaler of the training, got {type(grad_scaler).__name__}."
         )
-    if grad_scaler is not None and needs_closure(inner):
+    if grad_scaler is not None and (needs_closure(optimizer) or has_two_passes(optimizer)):
         raise ArgumentError(
             f"LRFinder(grad_scaler=...) does not work with optimizers that call a closure, got {type(inner).__name__}; "
             "torch has no way to unscale between the calls. Leave the scaler out, bf16 needs none."
@@ -241,13 +241,15 @@ def check_positive(call: str, value: Any) -> float:
     return number
 
 
-def check_step_options(autocast: Any, max_grad_norm: Any, backward: Any) -> None:
+def check_step_options(autocast: Any, max_grad_norm: Any, backward: Any, *, closure: Any, grad_scaler: Any) -> None:
     """Check the options of the finder's own step, each None where it was not given.
 
     Args:
         autocast: A floating-point dtype, or keyword arguments for `torch.autocast`.
         max_grad_norm: A positive number.
         backward: A callable.
+        closure: A bool.
+        grad_scaler: The `GradScaler`, which does not work with a closure.
 
     Raises:
         ArgumentError: One of them is something else.
@@ -262,6 +264,16 @@ def check_step_options(autocast: Any, max_grad_norm: Any, backward: Any) -> None
         check_positive("LRFinder(max_grad_norm=...)", max_grad_norm)
     if backward is not None and not callable(backward):
         raise ArgumentError(f"LRFinder(backward=...) must be callable, got {type(backward).__name__}.")
+    if closure is not None and not isinstance(closure, bool):
+        raise ArgumentError(
+            f"LRFinder(closure=...) must be True, False or None, got {type(closure).__name__}; the finder makes the "
+            "closure. To take steps in your own way, pass step=..."
+        )
+    if closure and grad_scaler is not None:
+        raise ArgumentError(
+            "LRFinder(closure=True) does not work with a grad_scaler, got both; torch has no way to unscale between "
+            "the calls of a closure. Leave the scaler out, bf16 needs none."
+        )
 
 
 def extra_states(value: Any) -> tuple[Any, ...]:

@@ -61,6 +61,8 @@ class LRFinder:
         max_grad_norm: Clip gradients to this norm before each step.
         backward: `backward(loss)` in place of `loss.backward()`, for each micro-batch; it has to divide by
             `accumulation_steps` itself.
+        closure: Call `optimizer.step(closure)` after the backward pass, with a closure that computes loss and gradients
+            again. By default where the optimizer needs it: LBFGS, SAM.
         extra_state: More that the training changes: modules, optimizers, random generators, or objects with a
             `state_dict`.
         snapshot_device: Where copies are kept: beside their tensors (default), or `"cpu"`.
@@ -100,6 +102,7 @@ class LRFinder:
         accumulation_steps: int = 1,
         max_grad_norm: float | None = None,
         backward: Callable[[Tensor], Any] | None = None,
+        closure: bool | None = None,
         extra_state: Iterable[Any] = (),
         snapshot_device: torch.device | str | None = None,
         snapshot_frozen: bool = True,
@@ -110,10 +113,11 @@ class LRFinder:
             "accumulation_steps": accumulation_steps != 1,
             "max_grad_norm": max_grad_norm is not None,
             "backward": backward is not None,
+            "closure": closure is not None,
         }
         ways = {"criterion": criterion, "loss_fn": loss_fn, "step": step}
         checks.check_ways_to_a_loss(criterion, loss_fn, step, replaced)
-        checks.check_step_options(autocast, max_grad_norm, backward)
+        checks.check_step_options(autocast, max_grad_norm, backward, closure=closure, grad_scaler=grad_scaler)
         accumulation_steps = checks.positive_int("LRFinder(accumulation_steps=...)", accumulation_steps)
         device = None if device is None else torch.device(device)
         batch_loss = BatchLoss(model, criterion, loss_fn, device, autocast)
@@ -128,6 +132,7 @@ class LRFinder:
                 accumulation_steps=accumulation_steps,
                 max_grad_norm=max_grad_norm,
                 backward=backward,
+                closure=closure,
                 ranks=ranks,
             )
 

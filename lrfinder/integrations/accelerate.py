@@ -109,6 +109,7 @@ def finder_for(
             accumulation_steps=steps,
             max_grad_norm=options.get("max_grad_norm"),
             backward=accelerator.backward,
+            closure=options.get("closure"),
             ranks=ranks,
         )
 

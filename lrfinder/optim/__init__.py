@@ -12,17 +12,25 @@ from lrfinder.optim.param_groups import (
 )
 from lrfinder.optim.preview import Preview, preview_schedule
 from lrfinder.optim.schedulers import SCHEDULES, make_scheduler, stand_in
-from lrfinder.optim.wrappers import needs_closure, optimizer_layers, unwrap_optimizer
+from lrfinder.optim.wrappers import (
+    asks_for_closure,
+    has_two_passes,
+    needs_closure,
+    optimizer_layers,
+    unwrap_optimizer,
+)
 
 __all__ = [
     "SCHEDULES",
     "LRWriter",
     "Preview",
+    "asks_for_closure",
     "base_lrs",
     "group_index",
     "group_lrs",
     "group_names",
     "group_ratios",
+    "has_two_passes",
     "largest_group",
     "make_scheduler",
     "needs_closure",

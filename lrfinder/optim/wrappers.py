@@ -1,9 +1,10 @@
-"""Optimizers inside wrappers, and optimizers that need a closure."""
+"""Optimizers inside wrappers, and optimizers whose `step` needs a closure."""
 
 import inspect
+import traceback
 from typing import Any
 
-__all__ = ["needs_closure", "optimizer_layers", "unwrap_optimizer"]
+__all__ = ["asks_for_closure", "has_two_passes", "needs_closure", "optimizer_layers", "unwrap_optimizer"]
 
 MOST_LAYERS = 20  # a chain of wrappers that is longer makes a new wrapper at each access
 
@@ -58,6 +59,35 @@ def needs_closure(optimizer: Any) -> bool:
         (True, False)
     """
     return any(_requires_closure(layer) for layer in optimizer_layers(optimizer))
+
+
+def has_two_passes(optimizer: Any) -> bool:
+    """Return whether the optimizer makes two passes over each batch, as SAM and its relatives.
+
+    Their `step(closure)` expects the gradients of the first pass, and calls the closure for the second one.
+
+    Args:
+        optimizer: Any optimizer or wrapper.
+
+    Returns:
+        True where one of its `optimizer_layers` has the methods `first_step` and `second_step`.
+    """
+    names = ("first_step", "second_step")
+    return any(all(hasattr(type(layer), name) for name in names) for layer in optimizer_layers(optimizer))
+
+
+def asks_for_closure(error: Exception) -> bool:
+    """Return whether `step()` has raised an error because it got no closure.
+
+    Args:
+        error: What `step()` has raised, such as the bare AssertionError of `assert closure is not None`.
+
+    Returns:
+        True where the error's name, its message or the line that raised it contains "closure".
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    line = frames[-1].line if frames else ""
+    return "closure" in f"{type(error).__name__} {error} {line}".lower()
 
 
 def _requires_closure(optimizer: Any) -> bool:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from lrfinder.distributed import ALONE, Ranks
 from lrfinder.errors import ArgumentError
-from lrfinder.optim import needs_closure
+from lrfinder.optim import asks_for_closure, has_two_passes, needs_closure
 from lrfinder.training.grad_norm import full_norm, total_grad_norm
 from lrfinder.training.loss import BatchLoss, scalar_loss
 from lrfinder.training.moving import move
@@ -49,6 +49,7 @@ class TrainingStep:
         max_grad_norm: The gradients' norm is clipped to this, once a step and after unscaling.
         backward: Called with each micro-batch's loss in place of `loss.backward()`. It divides by
             `accumulation_steps` itself; with a `grad_scaler` it receives the scaled loss.
+        closure: Whether the optimizer's `step` gets a closure; None for where it needs one.
         ranks: The ranks that take the same step: none begins its backward pass before all have a loss.
 
     Attributes:
@@ -68,6 +69,7 @@ class TrainingStep:
         accumulation_steps: int = 1,
         max_grad_norm: float | None = None,
         backward: Callable[[Tensor], Any] | None = None,
+        closure: bool | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.skipped = False
@@ -83,7 +85,9 @@ class TrainingStep:
         self._backward = backward
         # Held from the start: after a fault in the middle of a step FSDP2 would enumerate other parameters.
         self._parameters = [p for p in batch_loss.model.parameters() if p.requires_grad]
-        self._closure = needs_closure(optimizer)
+        required, two_passes = needs_closure(optimizer), has_two_passes(optimizer)
+        self._closure = required or two_passes if closure is None else closure
+        self._gradients_first = two_passes or not required  # LBFGS computes all of them by the closure
         self._clip_grad_norm: Callable[..., Any] = nn.utils.clip_grad_norm_
 
     def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
@@ -93,7 +97,7 @@ class TrainingStep:
             micro_batches: As many batches as `accumulation_steps` says.
 
         Returns:
-            The mean loss before the step, detached; under a closure optimizer its first closure call's.
+            The mean loss before the step, detached; of several evaluations, the first one's.
         """
         batches = list(map(self._move, micro_batches))
         if self._closure:
@@ -141,7 +145,7 @@ class TrainingStep:
         """Clip and step; where a framework has its own way, its integration has it here."""
         if self._scaler is None:
             self._clip_or_measure()
-            self._optimizer.step()
+            self._step_without_closure()
         else:
             self._step_scaled(self._scaler)
 
@@ -158,6 +162,18 @@ class TrainingStep:
         else:
             return
         self.grad_norm = full_norm(norm) if self.record_grad_norm else None
+
+    def _step_without_closure(self) -> None:
+        try:
+            self._optimizer.step()
+        except Exception as error:
+            if not asks_for_closure(error):
+                raise
+            raise ArgumentError(
+                f"LRFinder(closure=...) must be True for {type(self._optimizer).__name__}, whose step() asks for a "
+                f"closure ({type(error).__name__}: {error}); pass closure=True, or take the step yourself with step=..."
+                " in place of a criterion."
+            ) from error
 
     def _clip(self, max_norm: float) -> Any:
         if any(p.grad is not None and p.grad.is_sparse for p in self._parameters):
@@ -178,20 +194,23 @@ class TrainingStep:
         self.skipped = self._ranks.any_skipped(scaler.get_scale() < before)
 
     def _step_with_closure(self, batches: Sequence[Any]) -> Tensor:
-        first: list[Tensor] = []
+        losses: list[Tensor] = []
         norms: list[Tensor | None] = []
 
+        @torch.enable_grad()
         def closure() -> Tensor:
             self._optimizer.zero_grad()
             loss = self._accumulate(batches)
             self._clip_or_measure()
-            first.append(loss)
+            losses.append(loss)
             norms.append(self.grad_norm)
             return loss
 
+        if self._gradients_first:
+            closure()
         self._optimizer.step(closure)  # type: ignore[arg-type]  # typed for float closures, used with tensors
         self.grad_norm = norms[0]
-        return first[0]
+        return losses[0]
 
 
 class UserStep:
