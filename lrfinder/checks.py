@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from lrfinder.errors import ArgumentError
-from lrfinder.optim import has_two_passes, needs_closure, unwrap_optimizer
+from lrfinder.optim import base_lrs, has_two_passes, needs_closure, unwrap_optimizer
 
 __all__ = [
+    "check_minimizes",
     "check_model",
     "check_optimizer",
     "check_positive",
@@ -191,6 +192,7 @@ def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
         )
     if not hasattr(optimizer, "param_groups") or not callable(getattr(optimizer, "step", None)):
         raise ArgumentError(f"LRFinder(optimizer=...) must be a torch optimizer, got {type(optimizer).__name__}.")
+    base_lrs(optimizer)  # each group has one
     inner = unwrap_optimizer(optimizer)
     if isinstance(inner, torch.optim.Rprop):
         raise ArgumentError(
@@ -218,6 +220,24 @@ def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
             f"LRFinder(grad_scaler=...) does not work with optimizers that call a closure, got {type(inner).__name__}; "
             "torch has no way to unscale between the calls. Leave the scaler out, bf16 needs none."
         )
+
+
+def check_minimizes(optimizer: Any) -> None:
+    """Check that a falling loss is what the optimizer aims at.
+
+    Args:
+        optimizer: As given to `LRFinder`.
+
+    Raises:
+        ArgumentError: A parameter group has `maximize=True`.
+    """
+    for index, group in enumerate(optimizer.param_groups):
+        if group.get("maximize"):
+            raise ArgumentError(
+                f"LRFinder(optimizer=...) must minimise the loss, got maximize=True in param_groups[{index}]; the sweep "
+                "looks for a loss that falls. Return the negative objective from criterion or loss_fn and leave "
+                "maximize out, which trains the same; or take the step yourself with step=..., which returns it."
+            )
 
 
 def check_positive(call: str, value: Any) -> float:

@@ -371,6 +371,8 @@ def _check(setup: TrainingSetup) -> None:
     checks.check_model(setup.model)
     reshard(setup.model.modules())  # the optimizer holds shards
     checks.check_optimizer(setup.optimizer, setup.model, setup.grad_scaler)
+    if setup.batch_loss is not None:  # a step of the user may return anything
+        checks.check_minimizes(setup.optimizer)
 
 
 def _take_snapshot(setup: TrainingSetup, loader: Any, val_loader: Any) -> Snapshot:

@@ -26,7 +26,7 @@ from torch.utils.data import (
 
 from lrfinder import LRFinder
 
-__all__ = ["PROBLEMS", "Setup", "build", "images", "mlp", "one_thread", "plain", "seed_all", "vectors"]
+__all__ = ["PROBLEMS", "SAM", "Setup", "build", "images", "mlp", "one_thread", "plain", "seed_all", "vectors"]
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +122,9 @@ class Setup:
             loss = self.step(to(batches[0], next(self.model.parameters()).device))
         elif isinstance(self.optimizer, torch.optim.LBFGS):
             loss = self.optimizer.step(lambda: self._backward(batches))
+        elif isinstance(self.optimizer, SAM):
+            loss = self._backward(batches)
+            self.optimizer.step(lambda: self._backward(batches))
         elif "grad_scaler" in self.options:
             loss = self._scaled_step(batches, self.options["grad_scaler"])
         else:
@@ -684,6 +687,45 @@ def lbfgs_tensor_rate(device):
         device,
         optimizer=lambda model: torch.optim.LBFGS(model.parameters(), lr=torch.tensor(0.1), max_iter=2),
         lrs=(1e-3, 1e-1),
+    )
+
+
+class SAM(torch.optim.Optimizer):
+    """Sharpness-aware minimization with another optimizer inside, written as its best known implementation."""
+
+    def __init__(self, params, base, rho=0.05, **options):
+        super().__init__(params, {"rho": rho, **options})
+        self.base_optimizer = base(self.param_groups, **options)
+        self.param_groups = self.base_optimizer.param_groups
+
+    @torch.no_grad()
+    def first_step(self):
+        held = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.stack([p.grad.norm() for p in held]).norm()
+        for p in held:
+            self.state[p]["old"] = p.detach().clone()
+            p.add_(p.grad * self.param_groups[0]["rho"] / (norm + 1e-12))
+
+    @torch.no_grad()
+    def second_step(self):
+        for p in self.state:
+            p.copy_(self.state[p]["old"])
+        self.base_optimizer.step()
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        assert closure is not None, "Sharpness Aware Minimization requires closure, but it was not provided"
+        self.first_step()
+        torch.enable_grad()(closure)()
+        self.second_step()
+
+
+@problem
+def sharpness_aware(device):
+    return plain(
+        device,
+        model=nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 3)),
+        optimizer=lambda model: SAM(model.parameters(), torch.optim.SGD, lr=0.1, momentum=0.9),
     )
 
 

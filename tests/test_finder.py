@@ -19,6 +19,7 @@ from lrfinder import ArgumentError, LRFinder, LRFinderWarning, NoSuggestionError
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.curve.sweep import grid
 from tests.fingerprint import Fingerprint, differences, process_state
+from tests.problems import SAM
 from tests.test_options import BAD, names
 
 quiet = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
@@ -34,8 +35,8 @@ def pairs(count=4, size=16):
     return [(torch.randn(size, 3), torch.randint(0, 2, (size,))) for _ in range(count)]
 
 
-def adam(model, lr=1e-3):
-    return torch.optim.Adam(model.parameters(), lr=lr)
+def adam(model, lr=1e-3, **options):
+    return torch.optim.Adam(model.parameters(), lr=lr, **options)
 
 
 def regression(device="cpu"):
@@ -798,6 +799,14 @@ def lazy():
 MODEL = net()
 SCALER = torch.amp.GradScaler("cpu")
 HEAD = nn.Sequential(net().requires_grad_(False), nn.Linear(2, 2))
+
+
+def without_lr(model):
+    optimizer = adam(model)
+    optimizer.param_groups[0]["lr"] = None
+    return optimizer
+
+
 BAD_SETUPS = {
     "no module": ((lambda x: x, adam(MODEL)), {}, r"LRFinder\(model=...\) must be a torch.nn.Module, got function"),
     "swapped": ((adam(MODEL), MODEL), {}, r"LRFinder\(model=...\) must be a torch.nn.Module, got Adam"),
@@ -823,6 +832,14 @@ BAD_SETUPS = {
     "step, accumulation": ((MODEL, adam(MODEL)), {"step": unit, "accumulation_steps": 2}, r"so accumulation_steps"),
     "step, clipping": ((MODEL, adam(MODEL)), {"step": unit, "max_grad_norm": 1.0}, r"so max_grad_norm would have no"),
     "step, backward": ((MODEL, adam(MODEL)), {"step": unit, "backward": unit}, r"got step and backward; do it inside"),
+    "step, closure": ((MODEL, adam(MODEL)), {"step": unit, "closure": True}, r"so closure would have no effect"),
+    "closure's function": ((MODEL, adam(MODEL), CE), {"closure": unit}, r"closure=...\) must be True, .* got function"),
+    "scaler, closure": ((MODEL, adam(MODEL), CE), {"closure": True, "grad_scaler": SCALER}, r"closure=True\) does not"),
+    "scaler, two passes": (
+        (MODEL, SAM(MODEL.parameters(), torch.optim.SGD, lr=0.1), CE), {"grad_scaler": SCALER},
+        r"grad_scaler=...\) does not work with optimizers that call a closure, got SAM"),
+    "no lr": ((MODEL, without_lr(MODEL), CE), {}, r"param_groups\[0\] must hold a learning rate, got lr=None"),
+    "maximize": ((MODEL, adam(MODEL, maximize=True), CE), {}, r"must minimise the loss, .*\[0\] .*negative"),
     "scaler with a closure": (
         (MODEL, torch.optim.LBFGS(MODEL.parameters()), CE), {"grad_scaler": torch.amp.GradScaler("cpu")},
         r"grad_scaler=...\) does not work with optimizers that call a closure, got LBFGS"),

@@ -78,7 +78,7 @@ def test_every_optimizer(name, before, device):
     assert result.stop_reason is not StopReason.NONFINITE
 
 
-FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "foreach", "fused", "maximize", "nesterov"]
+FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "foreach", "fused", "nesterov"]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,27 @@ def test_flags(name, flag, device):
     except (RuntimeError, ValueError) as error:
         pytest.skip(f"torch refuses {flag=} here: {error}")
     assert_restored_and_trains_as_without(lambda: training(name, device, **options))
+
+
+@pytest.mark.parametrize("name", [name for name in SWEPT if accepts(SWEPT[name], "maximize")])
+def test_maximize_is_refused_and_swept_with_a_step_that_returns_what_falls(name, device):
+    def make():
+        setup = training(name, device, maximize=True)
+
+        def step(batch):
+            setup.optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(setup.model(batch[0]), batch[1])
+            (-loss).backward()
+            setup.optimizer.step()
+            return loss
+
+        setup.step, setup.criterion = step, None
+        return setup
+
+    with pytest.raises(ArgumentError, match="must minimise the loss, got maximize=True"):
+        training(name, device, maximize=True).finder()
+    if name != "SparseAdam":  # its model takes other batches
+        assert_restored_and_trains_as_without(make)
 
 
 @pytest.mark.parametrize("name", SWEPT)

@@ -13,6 +13,7 @@ from lrfinder.errors import ArgumentError
 from lrfinder.optim.wrappers import needs_closure
 from lrfinder.training.loss import BatchLoss
 from lrfinder.training.step import TrainingStep, UserStep
+from tests.problems import SAM
 
 CPU = torch.device("cpu")
 
@@ -531,6 +532,112 @@ def test_lbfgs_is_given_a_closure_and_reports_its_first_loss(accumulation):
     assert calls[-1] != calls[0]
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+# Optimizers whose step may get a closure
+
+
+class Closures(torch.optim.SGD):
+    """Calls its closure, which its signature does not require, and counts the calls."""
+
+    calls = 0
+
+    def step(self, closure=None):
+        losses = [closure() for _ in range(2)]
+        self.calls += 2
+        super().step()
+        return losses[0]
+
+
+class Asserting(torch.optim.SGD):
+    def step(self, closure=None):
+        assert closure is not None
+        super().step()
+
+
+class Calling(torch.optim.SGD):
+    def step(self, closure=None):
+        loss = closure()
+        super().step()
+        return loss
+
+
+class NoClosureError(Exception):
+    pass
+
+
+class Raising(torch.optim.SGD):
+    def step(self, closure=None):
+        if closure is None:
+            raise NoClosureError("give one")
+
+
+class Required(torch.optim.SGD):
+    def step(self, closure):
+        super().step(closure)
+
+
+@pytest.mark.parametrize(("kind", "closure"), [(Asserting, None), (Calling, None), (Raising, False), (Required, False)])
+def test_a_step_that_asks_for_a_closure_is_an_error_that_names_the_remedies(kind, closure):
+    model, data = model_and_data()
+    before = copy.deepcopy(model)
+    step = TrainingStep(batch_loss(model, nn.MSELoss()), kind(model.parameters(), lr=0.1), closure=closure)
+    message = rf"closure=...\) must be True for {kind.__name__}, .*pass closure=True, or .* step=\.\.\."
+    with pytest.raises(ArgumentError, match=message) as caught:
+        step(data[:1])
+    assert type(caught.value.__cause__) in {AssertionError, TypeError, NoClosureError}
+    assert same(model, before)
+
+
+def test_any_other_error_of_a_step_arrives_unchanged():
+    class Broken(torch.optim.SGD):
+        def step(self, closure=None):
+            raise ZeroDivisionError("nothing to do with it")
+
+    model, data = model_and_data()
+    with pytest.raises(ZeroDivisionError):
+        TrainingStep(batch_loss(model, nn.MSELoss()), Broken(model.parameters(), lr=0.1))(data[:1])
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_with_closure_the_gradients_are_computed_before_the_step_and_by_each_call(accumulation):
+    model, data = model_and_data(dtype=torch.float64)
+    twin = copy.deepcopy(model)
+    optimizer = Closures(model.parameters(), lr=0.1)
+    calls = []
+    loss_fn = nn.MSELoss()
+
+    def counted(outputs, targets):
+        calls.append(1)
+        return loss_fn(outputs, targets)
+
+    step = TrainingStep(batch_loss(model, counted), optimizer, closure=True, accumulation_steps=accumulation)
+    loss = step(data[:accumulation])
+    assert optimizer.calls == 2
+    assert len(calls) == 3 * accumulation
+    expected = sum(loss_fn(twin(x), y) for x, y in data[:accumulation]) / accumulation
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    expected.backward()
+    torch.optim.SGD(twin.parameters(), lr=0.1).step()
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_two_passes_are_recognised_and_taken_as_by_hand():
+    model, data = model_and_data()
+    twin = copy.deepcopy(model)
+    mine, theirs = (SAM(m.parameters(), torch.optim.SGD, lr=0.1) for m in (model, twin))
+
+    def closure():
+        theirs.zero_grad()
+        loss = nn.MSELoss()(twin(data[0][0]), data[0][1])
+        loss.backward()
+        return loss
+
+    first = closure()
+    theirs.step(closure)
+    assert torch.equal(TrainingStep(batch_loss(model, nn.MSELoss()), mine)(data[:1]), first.detach())
+    assert same(model, twin)
 
 
 def test_sparse_gradients_cannot_be_clipped():
