@@ -16,7 +16,7 @@ from lrfinder.curve import RULES, CustomRule, curve_warnings, lr_spreads
 from lrfinder.display import Progress, versions
 from lrfinder.distributed import Ranks, rank_group
 from lrfinder.errors import ArgumentError
-from lrfinder.optim import group_index, group_names
+from lrfinder.optim import group_index, group_names, optimizer_layers
 from lrfinder.options import FindOptions
 from lrfinder.result import RangeTestResult
 from lrfinder.search import Search, SearchOutcome
@@ -322,9 +322,7 @@ class LRFinder:
                 stack.enter_context(ranks.meet_before_forward(setup.model))
                 snapshot = _take_snapshot(setup, loader, options.val_loader)
                 stack.enter_context(snapshot)
-                stack.enter_context(
-                    forbid_other_optimizers([setup.optimizer, *setup.extra_state], setup.model.parameters())
-                )
+                stack.enter_context(forbid_other_optimizers(snapshot.optimizers, setup.model.parameters()))
                 batches = Batches(loader, remember=options.start_lr is None and options.end_lr is None)
                 stack.callback(batches.close)
                 search = Search(
@@ -377,9 +375,10 @@ def _check(setup: TrainingSetup) -> None:
 
 def _take_snapshot(setup: TrainingSetup, loader: Any, val_loader: Any) -> Snapshot:
     loaders = [loader] if val_loader is None else [loader, val_loader]
+    inner = [layer for extra in setup.extra_state for layer in optimizer_layers(extra)[1:]]
     return Snapshot(
         modules=[setup.model, *setup.captured],
-        optimizers=[setup.optimizer],
+        optimizers=[*optimizer_layers(setup.optimizer), *inner],
         grad_scaler=setup.grad_scaler,
         extra_state=setup.extra_state,
         loaders=loaders,

@@ -839,7 +839,7 @@ BAD_SETUPS = {
         (MODEL, SAM(MODEL.parameters(), torch.optim.SGD, lr=0.1), CE), {"grad_scaler": SCALER},
         r"grad_scaler=...\) does not work with optimizers that call a closure, got SAM"),
     "no lr": ((MODEL, without_lr(MODEL), CE), {}, r"param_groups\[0\] must hold a learning rate, got lr=None"),
-    "maximize": ((MODEL, adam(MODEL, maximize=True), CE), {}, r"must minimise the loss, .*\[0\] .*negative"),
+    "maximize": ((MODEL, adam(MODEL, maximize=True), CE), {}, r"must minimise the loss, .*\[0\]; .*negative"),
     "scaler with a closure": (
         (MODEL, torch.optim.LBFGS(MODEL.parameters()), CE), {"grad_scaler": torch.amp.GradScaler("cpu")},
         r"grad_scaler=...\) does not work with optimizers that call a closure, got LBFGS"),

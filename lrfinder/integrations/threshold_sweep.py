@@ -212,7 +212,7 @@ class RangeTest:
         loaders = [pairs.loader for pairs in (self.train, self.val) if pairs is not None]
         with ExitStack() as stack:
             bar = stack.enter_context(Progress(enabled=self.progress, total=len(self.lrs)))
-            stack.enter_context(
+            snapshot = stack.enter_context(
                 Snapshot(
                     [self.model, *self.extra_modules],
                     [self.optimizer],
@@ -221,7 +221,7 @@ class RangeTest:
                     devices=[device],
                 )
             )
-            stack.enter_context(forbid_other_optimizers([self.optimizer]))
+            stack.enter_context(forbid_other_optimizers(snapshot.optimizers))
             batches = Batches(self._iterate(stack, self.train))
             validate = None if self.val is None else self._validation(self._iterate(stack, self.val), device)
             self.model.train()

@@ -13,8 +13,8 @@ def optimizer_layers(optimizer: Any) -> list[Any]:
     """Return a wrapper, the optimizer in its `.optimizer`, the one inside that, and so on.
 
     The walk ends at an object that has no `.optimizer`, at one whose `.optimizer` is no optimizer, and where it comes
-    back to an object that it has met. An attribute that a `__getattr__` makes up, as `unittest.mock.Mock` does, does
-    not count.
+    back to an object that it has met. A scheduler is no wrapper, because it has no `param_groups`. An attribute that a
+    `__getattr__` makes up, as that of `unittest.mock.Mock`, does not count.
 
     Args:
         optimizer: An optimizer, or a wrapper such as Accelerate's.
@@ -23,6 +23,8 @@ def optimizer_layers(optimizer: Any) -> list[Any]:
         The layers, outermost first; only the object itself where it wraps nothing.
     """
     layers = [optimizer]
+    if not hasattr(optimizer, "param_groups"):
+        return layers
     while len(layers) < MOST_LAYERS and inspect.getattr_static(layers[-1], "optimizer", None) is not None:
         inner = layers[-1].optimizer
         if not hasattr(inner, "param_groups") or any(inner is layer for layer in layers):

@@ -62,6 +62,10 @@ class Snapshot:
         snapshot_frozen: Whether frozen parameters (without `requires_grad` and in no optimizer) are copied, to the
             host's memory. If not, checksums detect whether they were written to.
 
+    Attributes:
+        optimizers: Every torch optimizer that was captured: those given, and all that were found in other objects, such
+            as the base optimizer of SAM.
+
     Raises:
         ArgumentError: A piece of extra state has no `state_dict`, or a lazy module is not initialised.
 
@@ -96,6 +100,7 @@ class Snapshot:
         self._checksums = Checksums([])
         self._gradients = Gradients([])
         self._restored = False
+        self.optimizers: tuple[torch.optim.Optimizer, ...] = ()
         roots = [*modules, *optimizers, *([] if grad_scaler is None else [grad_scaler])]
         extras = [_checked_extra(extra) for extra in extra_state]
         device = None if snapshot_device is None else _checked_device(snapshot_device)
@@ -104,6 +109,7 @@ class Snapshot:
                 roots += filter(_is_captured_whole, extras)
                 reshard(module for root in roots if isinstance(root, nn.Module) for module in root.modules())
                 graph = ObjectGraph(roots, skip)
+                self.optimizers = tuple(graph.optimizers)
                 state_dicts = StateDicts(extra for extra in extras if not _is_captured_whole(extra))
                 copies = self._copy_tensors(graph, device, copy_frozen=snapshot_frozen)
                 streams = RandomStreams(graph.generators, [*devices, *{tensor.device for _, tensor in graph.tensors}])

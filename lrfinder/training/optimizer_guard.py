@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lrfinder.errors import LRFinderError
-from lrfinder.optim import optimizer_layers
 from lrfinder.snapshot import interrupts_deferred
 
 __all__ = ["forbid_other_optimizers"]
@@ -24,7 +23,7 @@ def forbid_other_optimizers(optimizers: Iterable[Any], parameters: Iterable[Tens
     parameters changed, silently. A training in another thread that has nothing to do with these parameters goes on.
 
     Args:
-        optimizers: The captured optimizers. For a wrapper, the optimizer inside it counts as well.
+        optimizers: The captured optimizers.
         parameters: The parameters that no other optimizer may step in any thread.
 
     Raises:
@@ -32,7 +31,7 @@ def forbid_other_optimizers(optimizers: Iterable[Any], parameters: Iterable[Tens
     """  # noqa: DOC502 - raised by the hook
     thread = threading.get_ident()
     captured = {id(parameter) for parameter in parameters}
-    allowed = {id(layer) for optimizer in optimizers for layer in optimizer_layers(optimizer)}
+    allowed = {id(optimizer) for optimizer in optimizers}
 
     def refuse(optimizer: Optimizer, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         if id(optimizer) in allowed:

@@ -28,7 +28,7 @@ class Hidden:
     """A wrapper that keeps its optimizer under another name, as Lightning's does."""
 
     def __init__(self, optimizer):
-        self._optimizer = optimizer
+        self._optimizer, self.param_groups = optimizer, optimizer.param_groups
 
     @property
     def optimizer(self):
@@ -77,6 +77,11 @@ def _in_time(function):
     thread.join(20)
     assert found, "it hangs"
     return found[0]
+
+
+def test_a_scheduler_does_not_wrap_its_optimizer():
+    scheduler = torch.optim.lr_scheduler.StepLR(sgd(), 1)
+    assert optimizer_layers(scheduler) == [scheduler]
 
 
 def test_an_optimizer_that_leads_back_to_itself_ends_the_walk():

@@ -12,11 +12,6 @@ def setup(**kwargs):
     return model, torch.optim.SGD(model.parameters(), lr=0.1, **kwargs)
 
 
-class Wrapper:
-    def __init__(self, optimizer):
-        self.optimizer, self.param_groups = optimizer, optimizer.param_groups
-
-
 def test_an_optimizer_that_was_not_captured_is_stopped_before_it_writes():
     model, optimizer = setup(momentum=0.9)
     before = model.weight.detach().clone()
@@ -26,11 +21,11 @@ def test_an_optimizer_that_was_not_captured_is_stopped_before_it_writes():
     assert not optimizer.state
 
 
-def test_captured_optimizers_step_within_wrappers_too():
+def test_captured_optimizers_may_step():
     model, optimizer = setup()
     _, other = setup()
     before = model.weight.detach().clone()
-    with forbid_other_optimizers([Wrapper(Wrapper(optimizer)), other, object(), nn.Linear(1, 1), torch.Generator()]):
+    with forbid_other_optimizers([optimizer, other]):
         optimizer.step()
         other.step()
     assert not torch.equal(model.weight, before)

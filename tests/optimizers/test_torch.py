@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lrfinder import ArgumentError, LRFinder, LRFinderWarning, StopReason
-from tests.fingerprint import Fingerprint, bits, differences, process_state
+from tests.fingerprint import Fingerprint, differences
+from tests.optimizers.promise import assert_restored_and_trains_as_without
 from tests.problems import Bag, mlp, one_thread, plain, seed_all, tokens, vectors  # noqa: F401 - applies by being imported
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
@@ -44,25 +45,6 @@ def training(name, device, **options):
         setup.lrs = (1e-3, 1e-1)
     setup.optimizer = kind(setup.model.parameters(), **options)
     return setup
-
-
-def assert_restored_and_trains_as_without(make, before=3):
-    """find() measures something, twice the same, changes nothing, and find-then-train equals train."""
-    without = make()
-    expected = without.train(before) + without.train(5)
-    setup = make()
-    losses = setup.train(before)
-    found, process = Fingerprint(**setup.parts()), process_state()
-    trained = set()
-    result = setup.find(on_step=lambda *_: trained.add(bits(next(setup.model.parameters()))))
-    assert differences(found.values, Fingerprint(**setup.parts()).values) == []
-    assert differences(process, process_state()) == []
-    assert len(trained) > 2, "the sweep did not train"
-    assert setup.find().losses.tolist() == result.losses.tolist()
-    assert losses + setup.train(5) == expected
-    for mine, theirs in zip(setup.model.parameters(), without.model.parameters(), strict=True):
-        assert bits(mine) == bits(theirs)
-    return result
 
 
 def test_all_of_torch_are_covered():
