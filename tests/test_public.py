@@ -47,6 +47,7 @@ def test_the_signature_of_the_finder():
         ("accumulation_steps", KEYWORD, 1),
         ("max_grad_norm", KEYWORD, None),
         ("backward", KEYWORD, None),
+        ("closure", KEYWORD, None),
         ("extra_state", KEYWORD, ()),
         ("snapshot_device", KEYWORD, None),
         ("snapshot_frozen", KEYWORD, True),
