@@ -10,14 +10,18 @@ import math
 import numpy as np
 
 from lrfinder.curve.curve import Context, Curve
-from lrfinder.curve.divergence import divergence_lr
+from lrfinder.curve.divergence import median_of_three
+from lrfinder.curve.explosion import before_explosion, first_divergence_lr, first_explosion
 from lrfinder.errors import NoSuggestionError
 
 __all__ = ["choose", "for_training"]
 
 BELOW_VALLEY = 4.2  # divides the middle of the valley: a training stays at an lr that the sweep only passes
+WIDEST_VALLEY = 12.0  # the middle counts up to this factor above the lr where the valley begins
+VALLEY_BEGINS = 0.8  # share of the depth that is reached where the valley begins
 BELOW_DIVERGENCE = 5.0  # divides the lr of divergence where the valley is lost in noise
 BELOW_ALWAYS = 2.0  # divides the lr of divergence, for the largest lr that is ever suggested
+RMSPROP_FACTOR = 4.0  # multiplies every lr for RMSprop, whose first steps are up to 1 / sqrt(1 - alpha) too long
 CLEAR_VALLEY = 2.5  # standard deviations of a single loss that the depth of a clear valley exceeds
 POINTS_PER_DECADE = 20  # density of the sweep that the divisors hold for, that of about num_iter=100
 DENSITY_POWER = 0.5  # a denser sweep has its features at lower learning rates: divisor ~ density^-this
@@ -53,12 +57,17 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
         middle = exp(sum_i w_i log lr_i / sum_i w_i)
         lr     = middle / 4.2 * (D / 20)^0.5 * (1000 / total_steps)^0.3
 
+    What follows the first explosion is left out. The middle counts up to 12 times the learning rate at which 0.8 d is
+    reached: a network that has died may still learn the mean of the targets, and makes a valley as wide as the sweep.
+
     The middle is steadier than the lowest point, whose place is noise. Where the depth is less than 2.5 standard
     deviations of a single loss (a trained model, tiny batches, sparse gradients), the valley tells nothing:
 
         lr     = divergence / 5 * (D / 20)^0.5 * (1000 / total_steps)^0.3
 
-    Either is held below half of divergence.
+    Either is 4 times as high for RMSprop: its second moment starts at zero and is not corrected for that, so that its
+    first steps are up to 10 times too long and a sweep sees everything at lower learning rates. Both are held below
+    half of divergence, and of the first explosion.
 
     Args:
         curve: The measured sweep.
@@ -70,7 +79,8 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
     Raises:
         NoSuggestionError: If the loss neither fell nor rose clearly, so that the curve tells nothing.
     """
-    divergence = divergence_lr(curve, context)
+    divergence = _highest_lr(curve, context)
+    curve = before_explosion(curve)
     if divergence is None and not (curve.has_clear_descent and curve.depth > 0):
         raise NoSuggestionError(
             "auto: the loss neither fell nor rose clearly at any learning rate. "
@@ -82,6 +92,7 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
         anchor = _Anchor(divergence, BELOW_DIVERGENCE, "divergence", ", as noise hides the valley")
     divisor = anchor.divisor / (_points_per_decade(curve, anchor.lr) / POINTS_PER_DECADE) ** DENSITY_POWER
     factor = (ASSUMED_STEPS / (context.total_steps or ASSUMED_STEPS)) ** LENGTH_POWER
+    divisor /= RMSPROP_FACTOR if context.optimizer == "RMSprop" else 1.0
     lr = anchor.lr / divisor * factor
     if divergence is not None and divergence / BELOW_ALWAYS < lr:
         return divergence / BELOW_ALWAYS, f"divergence {divergence:.1e} / {BELOW_ALWAYS}, the highest that is suggested"
@@ -112,7 +123,16 @@ def _middle_of_valley(curve: Curve) -> float:
     shares = np.clip((curve.plateau - curve.unit_smoothed) / curve.depth, 0.0, 1.0)
     log_lrs = np.log(curve.lrs)
     weights = shares**2 * np.gradient(log_lrs)  # learning rates need not be evenly spaced
-    return math.exp(float(np.average(log_lrs, weights=weights)))
+    middle = math.exp(float(np.average(log_lrs, weights=weights)))
+    reached = median_of_three(curve.unit_losses) <= curve.plateau - VALLEY_BEGINS * curve.depth
+    return min(middle, WIDEST_VALLEY * float(curve.lrs[np.argmax(reached)])) if reached.any() else middle
+
+
+def _highest_lr(curve: Curve, context: Context) -> float | None:
+    """Return the learning rate of divergence or of the first explosion, whichever is lower, None without both."""
+    explosion = first_explosion(curve)
+    found = [first_divergence_lr(curve, context), None if explosion is None else explosion.lr]
+    return min((lr for lr in found if lr is not None), default=None)
 
 
 def _points_per_decade(curve: Curve, lr: float) -> float:

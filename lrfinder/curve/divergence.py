@@ -10,7 +10,7 @@ from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.features import DECIMALS
 from lrfinder.curve.stop_rule import StopReason
 
-__all__ = ["divergence_lr"]
+__all__ = ["divergence_lr", "median_of_three"]
 
 ABOVE_NOISE = 4.0  # standard deviations of a single loss that a rise exceeds
 ABOVE_DEPTH = 0.1  # share of the descent's depth that a rise takes back
@@ -61,6 +61,14 @@ def divergence_lr(curve: Curve, context: Context) -> float | None:
     return float(np.clip(np.median(instability_lrs[:FIRST_STEPS]), curve.lrs[curve.lowest_index], lrs[0]))
 
 
+def median_of_three(losses: Floats) -> Floats:
+    """Return the median of each loss and its two neighbours; the ends stay as they are."""
+    found = losses.copy()
+    if len(losses) > 2:
+        found[1:-1] = np.median([losses[:-2], losses[1:-1], losses[2:]], axis=0)
+    return found
+
+
 def _agreed(instability_lrs: Floats, growth: Floats) -> float | None:
     """Return the median over the longest run of growing steps that agree, None where there is no such run."""
     grows = growth > UNSTABLE_GROWTH
@@ -88,9 +96,7 @@ def _first_high(curve: Curve) -> int:
     losses = curve.unit_losses
     if len(losses) < 3:
         return len(losses)
-    level = losses.copy()
-    # The median of three neighbours: a single noisy batch neither ends nor makes a rise.
-    level[1:-1] = np.median([losses[:-2], losses[1:-1], losses[2:]], axis=0)
+    level = median_of_three(losses)  # a single noisy batch neither ends nor makes a rise
     low = np.flatnonzero(level <= curve.lowest + _least_rise(curve))
     first = max(int(low[-1]) if len(low) else 0, curve.lowest_index) + 1
     lasts = len(level) - first >= max(SUSTAINED_POINTS, SUSTAINED_SHARE * len(level))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lrfinder.curve.auto import for_training
 from lrfinder.curve.curve import Context, Curve
-from lrfinder.curve.divergence import divergence_lr
+from lrfinder.curve.explosion import first_divergence_lr
 from lrfinder.curve.rules import suggest
 from lrfinder.curve.smoothing import smooth
 from lrfinder.curve.suggestion import Suggestion
@@ -120,7 +120,7 @@ def refine(
     Returns:
         All short trainings and the suggestion.
     """
-    top = divergence_lr(curve, context) or float(curve.lrs[-1])
+    top = first_divergence_lr(curve, context) or float(curve.lrs[-1])
     own_lr = _own_lr(curve, context, top)
     highest = math.floor(PER_DECADE * math.log10(top / own_lr))
     rung: int | None = min(RUNGS_ABOVE, highest)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
-from lrfinder.curve.divergence import divergence_lr
+from lrfinder.curve.explosion import first_divergence_lr
 from lrfinder.curve.sweep import MIN_POINTS
 
 __all__ = ["Landmarks", "find_landmarks"]
@@ -53,7 +53,7 @@ def find_landmarks(curve: Curve, context: Context = NOTHING_KNOWN) -> Landmarks:
     """
     if len(curve) < MIN_POINTS:
         return Landmarks()
-    divergence = divergence_lr(curve, context)
+    divergence = first_divergence_lr(curve, context)
     descends, varies = curve.has_clear_descent, np.ptp(curve.unit_smoothed) > 0
     return Landmarks(
         onset=float(curve.lrs[_onset(curve)]) if descends else None,

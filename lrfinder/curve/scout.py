@@ -6,7 +6,7 @@ import numpy as np
 
 from lrfinder.curve.arrays import Floats
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
-from lrfinder.curve.divergence import divergence_lr
+from lrfinder.curve.explosion import first_divergence_lr
 from lrfinder.curve.sweep import MIN_POINTS
 
 __all__ = ["scout_grid", "scouted_range"]
@@ -48,7 +48,7 @@ def scouted_range(curve: Curve, context: Context = NOTHING_KNOWN) -> tuple[float
     Returns:
         Start and end. Where the scout did not diverge, the range ends at its largest learning rate.
     """
-    divergence = divergence_lr(curve, context) if len(curve) else curve.stop_lr
+    divergence = first_divergence_lr(curve, context) if len(curve) else curve.stop_lr
     if divergence is None:
         end = float(curve.lrs[-1]) if len(curve) else SCOUT_END
         return end / 10**DECADES_WITHOUT, end

@@ -9,7 +9,7 @@ import enum
 import math
 
 from lrfinder.curve.curve import Context, Curve
-from lrfinder.curve.divergence import divergence_lr
+from lrfinder.curve.explosion import first_divergence_lr
 from lrfinder.curve.stop_rule import StopReason
 
 __all__ = ["Level", "Verdict", "judge"]
@@ -125,7 +125,7 @@ def judge(lr: float, suggested_lr: float | None, curve: Curve, context: Context)
     if suggested_lr is None:
         reason = "The range test has no suggestion to compare with; its message says what is missing."
         return Verdict(lr=lr, level=Level.UNKNOWN, factor=math.nan, reason=reason)
-    divergence, factor = divergence_lr(curve, context), lr / suggested_lr
+    divergence, factor = first_divergence_lr(curve, context), lr / suggested_lr
     if divergence is None and lr > UNSEEN_ABOVE * float(curve.lrs[-1]):
         reason = (
             f"The range test went up to {curve.lrs[-1]:.1e} and saw no divergence; it cannot tell what happens at "

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
-from lrfinder.curve.divergence import divergence_lr
+from lrfinder.curve.explosion import first_divergence_lr
 from lrfinder.curve.rules import why_few_points
 from lrfinder.curve.sweep import MIN_POINTS
 
@@ -32,7 +32,7 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
         )
     elif curve.noise > curve.depth:
         found.append("The noise is larger than the fall of the loss. Use larger batches or repeats.")
-    divergence = divergence_lr(curve, context)
+    divergence = first_divergence_lr(curve, context)
     if divergence is None:
         found.append(f"The loss did not diverge up to end_lr={curve.lrs[-1]:.1e}. Raise end_lr, or leave it out.")
     elif np.count_nonzero(curve.lrs < divergence) < FEW_POINTS:
