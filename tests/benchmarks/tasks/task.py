@@ -100,11 +100,11 @@ class Task:
 TASKS: dict[str, Task] = {}
 
 
-def task(**settings: Any) -> Callable[[Callable[[], Parts]], Callable[[], Parts]]:
-    """Register the decorated function as the task of its name."""
+def task(*, registry: dict[str, Task] = TASKS, **settings: Any) -> Callable[[Callable[[], Parts]], Callable[[], Parts]]:
+    """Register the decorated function as the task of its name, by default among the standard ones."""
 
     def register(parts: Callable[[], Parts]) -> Callable[[], Parts]:
-        TASKS[parts.__name__] = Task(name=parts.__name__, parts=parts, **settings)
+        registry[parts.__name__] = Task(name=parts.__name__, parts=parts, **settings)
         return parts
 
     return register
