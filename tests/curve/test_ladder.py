@@ -399,5 +399,5 @@ class TestFind:
         result.save(tmp_path / "result.json")
 
         assert type(result).load(tmp_path / "result.json").probes == result.probes
-        assert str(result).count("\n  probe ") == len(result.probes)
+        assert str(result).count("   loss ") == len(result.probes)
         assert result.scheduler("one_cycle").total_steps == 40
