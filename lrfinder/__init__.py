@@ -27,7 +27,7 @@ from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSug
 from lrfinder.version import __version__
 
 if TYPE_CHECKING:
-    from lrfinder.comparison import Comparison, compare
+    from lrfinder.comparison import Comparison, compare, find_each_group
     from lrfinder.display import plot_diagnosis, plot_schedule
     from lrfinder.finder import LRFinder
     from lrfinder.optim import SCHEDULES, make_scheduler
@@ -61,6 +61,7 @@ __all__ = [
     "__version__",
     "compare",
     "diagnose",
+    "find_each_group",
     "make_scheduler",
     "plot_diagnosis",
     "plot_schedule",
@@ -75,6 +76,7 @@ _LAZY = {
     "SCHEDULES": "lrfinder.optim",
     "Snapshot": "lrfinder.snapshot",
     "compare": "lrfinder.comparison",
+    "find_each_group": "lrfinder.comparison",
     "make_scheduler": "lrfinder.optim",
     "plot_diagnosis": "lrfinder.display",
     "plot_schedule": "lrfinder.display",

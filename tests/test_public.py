@@ -21,7 +21,8 @@ def test_the_public_names():
         "RULES", "SCHEDULES", "SMOOTHINGS", "ArgumentError", "Context", "Curve", "Diagnosis", "LRFinder",
         "LRFinderError", "LRFinderWarning", "Landmarks", "Level", "NoSuggestionError", "RangeTestResult", "RankError",
         "RestoreError", "Snapshot", "StopReason", "Suggestion", "Sweep", "TrainingVerdict", "Verdict", "__version__",
-        "Comparison", "compare", "diagnose", "make_scheduler", "plot_diagnosis", "plot_schedule", "smooth",
+        "Comparison", "compare", "diagnose",
+        "find_each_group", "make_scheduler", "plot_diagnosis", "plot_schedule", "smooth",
     ])  # fmt: skip
     assert all(getattr(lrfinder, name) is not None for name in lrfinder.__all__)
     assert set(lrfinder.__all__) <= set(dir(lrfinder))

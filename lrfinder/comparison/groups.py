@@ -1,0 +1,121 @@
+"""Parameter groups swept one by one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from lrfinder.errors import ArgumentError
+from lrfinder.finder import LRFinder
+from lrfinder.optim import group_names
+from lrfinder.result import RangeTestResult
+
+if TYPE_CHECKING:  # matplotlib is loaded by the first plot
+    from matplotlib.axes import Axes
+
+__all__ = ["GroupResults", "find_each_group"]
+
+ALL = "all groups"  # the name of the sweep of all groups together
+
+
+class GroupResults(dict[str, RangeTestResult]):
+    """The results of `find_each_group` by the group's name; the first is the sweep of all groups together."""
+
+    def group_lrs(self) -> list[float]:
+        """Return the learning rate that was found for each group by its own sweep.
+
+        Returns:
+            One per group, in the order of `optimizer.param_groups`; a group that was not swept keeps its own.
+        """
+        lrs = self[ALL].group_lrs()
+        names = self[ALL].group_names
+        return [self[name].suggestion.lr if name in self else lr for name, lr in zip(names, lrs, strict=True)]
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw all curves into one picture.
+
+        Args:
+            ax: Where to draw; a new figure by default.
+
+        Returns:
+            The Axes drawn on.
+        """
+        for name, result in self.items():
+            ax = result.plot(ax, label=name)
+        assert ax is not None  # there is at least one result
+        ax.set_xlabel("learning rate")
+        return ax
+
+
+def find_each_group(finder: LRFinder, loader: Any, **find_options: Any) -> GroupResults:
+    """Sweep all parameter groups together, then each on its own while the others train at the suggestion.
+
+    A group whose learning rate is 0 is frozen and is not swept. Everything is restored after each find and after an
+    exception.
+
+    Args:
+        finder: The finder; its optimizer needs at least two parameter groups.
+        loader: The training data, as for `LRFinder.find`.
+        **find_options: For `LRFinder.find`.
+
+    Returns:
+        A dict of results by the group's name; the first entry is the sweep of all groups together.
+
+    Raises:
+        ArgumentError: The optimizer has a single group, two groups have the same name, the loader is an iterator, or
+            `group` is among the options.
+        NoSuggestionError: The sweep of all groups shows no learning rate.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Linear(4, 1))
+        >>> names = ("body", "head")
+        >>> groups = [{"params": layer.parameters(), "name": name} for layer, name in zip(model, names)]
+        >>> finder = LRFinder(model, torch.optim.SGD(groups, lr=0.1), torch.nn.MSELoss())
+        >>> batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(4, 32, 2)]
+        >>> list(find_each_group(finder, batches, progress=False))
+        ['all groups', 'body', 'head']
+    """  # noqa: DOC502 - NoSuggestionError is raised by the result
+    names = group_names(finder.optimizer)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ArgumentError(
+            "find_each_group(finder=...) needs an optimizer with at least two parameter groups of different names, got "
+            f"{', '.join(map(repr, names))}; build it from groups: [{{'params': ..., 'name': 'head'}}, ...]."
+        )
+    if "group" in find_options:
+        raise ArgumentError(
+            f"find_each_group(group=...) sweeps every group, got group={find_options['group']!r}; use LRFinder.find."
+        )
+    if hasattr(loader, "__next__"):
+        raise ArgumentError(
+            f"find_each_group(loader=...) reads the same batches for each group, got the iterator "
+            f"{type(loader).__name__}; pass a DataLoader or a list."
+        )
+    together = finder.find(loader, **find_options)
+    results = GroupResults({ALL: together})
+    lrs = together.group_lrs()
+    for index, (name, lr) in enumerate(zip(names, lrs, strict=True)):
+        if lr > 0:
+            with _at(finder.optimizer, lrs):
+                results[name] = finder.find(loader, group=index, **find_options)
+    return results
+
+
+@contextmanager
+def _at(optimizer: Any, lrs: Sequence[float]) -> Iterator[None]:
+    """Within this context the groups have these learning rates; the very objects they had come back after it."""
+    keys = ("lr", "initial_lr")
+    saved = [(group, key, group[key]) for group in optimizer.param_groups for key in keys if key in group]
+    try:
+        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+            base = lr / group.get("lr_scale", 1.0)
+            for key in keys:
+                if key in group:
+                    before = group[key]
+                    group[key] = before.new_full(before.shape, base) if isinstance(before, Tensor) else base
+        yield
+    finally:
+        for group, key, before in saved:
+            group[key] = before

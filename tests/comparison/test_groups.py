@@ -1,0 +1,93 @@
+"""find_each_group: all groups together, then one by one with the others at the suggestion."""
+
+import matplotlib as mpl
+import pytest
+import torch
+from torch import nn
+
+from lrfinder import ArgumentError, LRFinder, find_each_group
+from tests.fingerprint import Fingerprint, differences, process_state
+
+mpl.use("Agg")
+pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
+OPTIONS = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 30, "progress": False}
+
+
+class Setup:
+    def __init__(self, lrs=(0.01, 0.1), names=("body", "head")):
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
+        layers = (self.model[0], self.model[2])
+        groups = [
+            {"params": layer.parameters(), "lr": lr, "name": name}
+            for layer, lr, name in zip(layers, lrs, names, strict=True)
+        ]
+        self.optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+        self.data = [(x, x.sum(1, keepdim=True)) for x in torch.randn(12, 8, 4)]
+        self.fault_at = None
+        self.seen = []
+        self.finder = LRFinder(self.model, self.optimizer, loss_fn=self.loss)
+
+    def loss(self, model, batch):
+        self.seen.append(tuple(float(group["lr"]) for group in self.optimizer.param_groups))
+        if len(self.seen) == self.fault_at:
+            raise RuntimeError("mine")
+        return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+    def fingerprint(self):
+        return Fingerprint(model=self.model, optimizer=self.optimizer).values | process_state()
+
+
+def test_each_group_is_swept_while_the_others_train_at_the_suggestion():
+    setup = Setup()
+    results = find_each_group(setup.finder, setup.data, **OPTIONS)
+    assert list(results) == ["all groups", "body", "head"]
+    body, head = results["all groups"].group_lrs()
+    assert results["body"].group_lrs(0.5) == pytest.approx([0.5, head])
+    assert results["head"].group_lrs(0.5) == pytest.approx([body, 0.5])
+    swept_alone = setup.seen[-results["head"].steps :]
+    assert {lrs[0] for lrs in swept_alone} == {body}
+    assert results.group_lrs() == [results["body"].suggestion.lr, results["head"].suggestion.lr]
+
+
+@pytest.mark.parametrize("fault_at", [None, 3, 40, 70])
+def test_nothing_is_left_changed(fault_at):
+    setup = Setup()
+    setup.fault_at = fault_at
+    before = setup.fingerprint()
+    if fault_at is None:
+        find_each_group(setup.finder, setup.data, **OPTIONS)
+    else:
+        with pytest.raises(RuntimeError, match="mine"):
+            find_each_group(setup.finder, setup.data, **OPTIONS)
+    assert differences(before, setup.fingerprint()) == []
+
+
+def test_a_frozen_group_is_not_swept():
+    setup = Setup(lrs=(0.0, 0.1))
+    results = find_each_group(setup.finder, setup.data, **OPTIONS)
+    assert list(results) == ["all groups", "head"]
+    assert results.group_lrs() == [0.0, results["head"].suggestion.lr]
+
+
+def test_the_curves_are_drawn_into_one_picture():
+    setup = Setup()
+    ax = find_each_group(setup.finder, setup.data, **OPTIONS).plot()
+    entries = {text.get_text().partition(":")[0] for text in ax.get_legend().get_texts()}
+    assert entries >= {"all groups", "body", "head"}
+    assert ax.get_xlabel() == "learning rate"
+    mpl.pyplot.close(ax.figure)
+
+
+@pytest.mark.parametrize(
+    ("names", "loader", "options", "message"),
+    [
+        (("a", "a"), None, {}, "at least two parameter groups of different names, got 'a', 'a'"),
+        (("a", "b"), None, {"group": 0}, "sweeps every group, got group=0; use LRFinder.find"),
+        (("a", "b"), iter([1]), {}, "got the iterator list_iterator; pass a DataLoader"),
+    ],
+)
+def test_what_cannot_be_swept_group_by_group_is_named(names, loader, options, message):
+    setup = Setup(names=names)
+    with pytest.raises(ArgumentError, match=message):
+        find_each_group(setup.finder, setup.data if loader is None else loader, **options)
