@@ -27,14 +27,18 @@ def read_settings(texts: Iterable[str]) -> dict[str, list[Any]]:
     """
     settings = {}
     for text in texts:
-        key, equals, values = text.partition("=")
-        try:
-            if not (equals and key.isidentifier()):
-                raise ValueError
-            settings[key] = list(ast.literal_eval(f"[{values}]"))
-        except (ValueError, SyntaxError):
+        key, _, values = text.partition("=")
+        settings[key] = _literals(values) if key.isidentifier() else []
+        if not settings[key]:
             raise ArgumentError(
-                f"--compare must be key=value,value, with a hyperparameter of the optimizer as key and numbers as "
+                "--compare must be key=value,value, with a hyperparameter of the optimizer as key and numbers as "
                 f"values, got {text!r}; for example --compare weight_decay=0,1e-4,1e-3."
-            ) from None
+            )
     return settings
+
+
+def _literals(values: str) -> list[Any]:
+    try:
+        return list(ast.literal_eval(f"[{values}]"))
+    except (ValueError, SyntaxError):
+        return []
