@@ -17,7 +17,7 @@ from lrfinder.display import Progress, versions
 from lrfinder.distributed import Ranks, rank_group
 from lrfinder.errors import ArgumentError
 from lrfinder.optim import group_index, group_names, optimizer_layers
-from lrfinder.options import FindOptions
+from lrfinder.options import FindOptions, Mode, RuleName, ScheduleName, Smoothing, ValMode
 from lrfinder.result import RangeTestResult
 from lrfinder.search import Search, SearchOutcome
 from lrfinder.snapshot import Snapshot, is_sharded, reshard
@@ -202,14 +202,14 @@ class LRFinder:
         start_lr: float | None = None,
         end_lr: float | None = None,
         num_iter: int = 100,
-        mode: str = "exponential",
+        mode: Mode = "exponential",
         val_loader: Iterable[Any] | None = None,
         val_batches: int = 8,
-        val_mode: str = "eval",
-        smoothing: str = "gaussian",
-        rule: str | CustomRule = "auto",
+        val_mode: ValMode = "eval",
+        smoothing: Smoothing = "gaussian",
+        rule: RuleName | CustomRule = "auto",
         total_steps: int | None = None,
-        schedule: str = "one_cycle",
+        schedule: ScheduleName = "one_cycle",
         refine: bool | int = False,
         repeats: int = 1,
         early_stop: bool = True,

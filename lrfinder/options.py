@@ -1,8 +1,8 @@
 """What one `LRFinder.find` is asked for, validated once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -12,37 +12,118 @@ from lrfinder.errors import ArgumentError
 from lrfinder.optim import SCHEDULES
 from lrfinder.training import VAL_MODES, check_loader, is_one_shot, is_ordered
 
-__all__ = ["FindOptions"]
+__all__ = ["FindOptions", "Mode", "RuleName", "ScheduleName", "Smoothing", "ValMode"]
 
 MIN_BUDGET = 40  # optimizer steps for refining: four short trainings of ten steps
+
+# For type checkers; a test compares them with MODES, SMOOTHINGS, RULES, SCHEDULES and VAL_MODES.
+Mode: TypeAlias = Literal["exponential", "linear"]
+Smoothing: TypeAlias = Literal["gaussian", "ema", "median", "none"]
+RuleName: TypeAlias = Literal[
+    "auto",
+    "refine",
+    "fastai_valley",
+    "fastai_slide",
+    "fastai_minimum",
+    "fastai_steep",
+    "torch_lr_finder",
+    "ignite",
+    "lightning",
+]
+ScheduleName: TypeAlias = Literal[
+    "one_cycle",
+    "step",
+    "multi_step",
+    "exponential",
+    "cosine",
+    "plateau",
+    "cyclic",
+    "cosine_warm_restarts",
+    "lambda",
+    "polynomial",
+    "linear",
+    "constant",
+]
+ValMode: TypeAlias = Literal["eval", "train"]
+
+
+PYTHON_ONLY = {"help": None}  # metadata of a field that the command line does not offer
+
+
+def _option(text: str, kind: Callable[[str], Any] = str, metavar: str = "NAME", *, bare: Any = None) -> dict[str, Any]:
+    """Return the metadata of a field that the command line offers too.
+
+    Args:
+        text: Its help text, to which the default is added.
+        kind: Makes the value from the word on the command line; `bool` is a flag without a value.
+        metavar: What the help shows for the value.
+        bare: The value of the option without a word after it, None where it needs one.
+
+    Returns:
+        The metadata for `dataclasses.field`.
+    """
+    return {"help": text, "kind": kind, "metavar": metavar, "bare": bare}
+
+
+def _int_or_str(word: str) -> int | str:
+    return int(word) if word.isdecimal() else word
 
 
 @dataclass(frozen=True, kw_only=True)
 class FindOptions:
-    """The arguments of `LRFinder.find`; they are explained there.
+    """The arguments of `LRFinder.find`, which explains them; `lrfinder run` offers those that have a help text.
 
     Raises:
         ArgumentError: A value breaks a rule.
     """
 
-    start_lr: float | None = None
-    end_lr: float | None = None
-    num_iter: int = 100
-    mode: str = "exponential"
-    val_loader: Any = None
-    val_batches: int = 8
-    val_mode: str = "eval"
-    smoothing: str = "gaussian"
-    rule: str | CustomRule = "auto"
-    total_steps: int | None = None
-    schedule: str = "one_cycle"
-    refine: bool | int = False
-    repeats: int = 1
-    early_stop: bool = True
-    grad_norms: bool = False
-    group: int | str | None = None
-    progress: bool = True
-    on_step: Callable[[int, float, float], None] | None = None
+    start_lr: float | None = field(
+        default=None,
+        metadata=_option("first learning rate; by default a scout of at most 30 steps finds it", float, "LR"),
+    )
+    end_lr: float | None = field(
+        default=None, metadata=_option("last learning rate; by default a scout finds it", float, "LR")
+    )
+    num_iter: int = field(default=100, metadata=_option("points of the sweep", int, "N"))
+    mode: Mode = field(default="exponential", metadata=_option(f"spacing of the learning rates: {', '.join(MODES)}"))
+    val_loader: Any = field(default=None, metadata=PYTHON_ONLY)
+    val_batches: int = field(default=8, metadata=PYTHON_ONLY)
+    val_mode: ValMode = field(default="eval", metadata=PYTHON_ONLY)
+    smoothing: Smoothing = field(
+        default="gaussian", metadata=_option(f"how noise is taken out of the curve: {', '.join(SMOOTHINGS)}")
+    )
+    rule: RuleName | CustomRule = field(
+        default="auto", metadata=_option(f"the rule of the suggestion: {', '.join(RULES)}")
+    )
+    total_steps: int | None = field(
+        default=None,
+        metadata=_option("optimizer steps of the training; long trainings need lower learning rates", int, "N"),
+    )
+    schedule: ScheduleName = field(
+        default="one_cycle", metadata=_option(f"the schedule of the training: {', '.join(SCHEDULES)}")
+    )
+    refine: bool | int = field(
+        default=False,
+        metadata=_option(
+            "also try a few learning rates in short trainings, of N steps in total; needs --total-steps",
+            int,
+            "N",
+            bare=True,
+        ),
+    )
+    repeats: int = field(
+        default=1, metadata=_option("number of sweeps, over different batches, whose mean is the curve", int, "N")
+    )
+    early_stop: bool = field(default=True, metadata=_option("run all points even if the loss diverges", bool))
+    grad_norms: bool = field(
+        default=False, metadata=_option("record the gradient norms and suggest a clipping threshold", bool)
+    )
+    group: int | str | None = field(
+        default=None,
+        metadata=_option("sweep this parameter group, by its index or name, while the others keep theirs", _int_or_str),
+    )
+    progress: bool = field(default=True, metadata=PYTHON_ONLY)
+    on_step: Callable[[int, float, float], None] | None = field(default=None, metadata=PYTHON_ONLY)
 
     def __post_init__(self) -> None:
         """Check every value against its rule.

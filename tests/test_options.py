@@ -1,14 +1,18 @@
 import dataclasses
 import inspect
+import re
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrfinder import LRFinder
+from lrfinder import RULES, SCHEDULES, SMOOTHINGS, LRFinder, options
+from lrfinder.curve import MODES
 from lrfinder.errors import ArgumentError
 from lrfinder.options import FindOptions
+from lrfinder.training import VAL_MODES
 
 # What find() is given by mistake, and what it says. test_finder.py passes all of them to it.
 BAD = [
@@ -68,6 +72,33 @@ def test_the_options_are_the_arguments_of_find_with_their_defaults():
     arguments = inspect.signature(LRFinder.find).parameters
     fields = {field.name: field.default for field in dataclasses.fields(FindOptions)}
     assert fields == {name: p.default for name, p in arguments.items() if name not in {"self", "loader"}}
+
+
+def test_every_option_says_whether_the_command_line_has_it():
+    missing = [field.name for field in dataclasses.fields(FindOptions) if "help" not in field.metadata]
+    assert missing == [], "give these fields metadata=_option(...) or metadata=PYTHON_ONLY"
+
+
+def test_every_option_is_explained_in_the_docstring_of_find():
+    explained = re.findall(r"^ {4}(\w+): ", inspect.getdoc(LRFinder.find), re.MULTILINE)
+        r"^            (\w+): ", inspect.cleandoc(LRFinder.find.__doc__).replace("\n", "\n        "), re.MULTILINE
+    )
+    missing = [field.name for field in dataclasses.fields(FindOptions) if field.name not in explained]
+    assert missing == [], "explain these arguments in LRFinder.find"
+
+
+@pytest.mark.parametrize(
+    ("alias", "registry"),
+    [
+        (options.Mode, MODES),
+        (options.Smoothing, SMOOTHINGS),
+        (options.RuleName, RULES),
+        (options.ScheduleName, SCHEDULES),
+        (options.ValMode, VAL_MODES),
+    ],
+)
+def test_the_types_name_what_the_registries_hold(alias, registry):
+    assert list(get_args(alias)) == list(registry), "bring lrfinder/options.py up to date"
 
 
 def test_they_are_frozen():

@@ -1,6 +1,5 @@
 """The command line: what it prints where, what it writes, and its exit status."""
 
-import inspect
 import json
 import os
 import re
@@ -8,19 +7,20 @@ import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import lrfinder
-from lrfinder import RULES, SCHEDULES, SMOOTHINGS, ArgumentError, LRFinder, RangeTestResult, make_scheduler
+from lrfinder import RULES, SCHEDULES, SMOOTHINGS, ArgumentError, RangeTestResult, make_scheduler
 from lrfinder.cli import commands as cli
 from lrfinder.cli.commands import main
 from lrfinder.cli.console import their_traceback
 from lrfinder.cli.entry_point import keywords
 from lrfinder.curve.sweep import MODES
+from lrfinder.options import FindOptions
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -270,8 +270,25 @@ def test_repeats_need_a_shuffling_loader(project, capsys):
     assert "shuffle=True" in capsys.readouterr().err
 
 
-def test_options_are_those_of_find():
-    assert set(cli._FIND) <= set(inspect.signature(LRFinder.find).parameters)
+@pytest.mark.parametrize(("words", "value"), [(["--refine"], True), (["--refine", "120"], 120), ([], None)])
+def test_refine_is_a_flag_or_has_a_budget(words, value):
+    args = cli._parse(["run", "train.py:build", *words])
+    assert getattr(args, "refine", None) == value
+
+
+def test_flags_turn_a_default_around():
+    args = cli._parse(["run", "train.py:build", "--no-early-stop", "--grad-norms"])
+    assert (args.early_stop, args.grad_norms) == (False, True)
+    args = cli._parse(["run", "train.py:build"])
+    assert not hasattr(args, "early_stop")  # what is left out is as in LRFinder.find
+
+
+def test_help_needs_no_torch():
+    calls = "main(['--help']); main(['plot', '--help'])"
+    code = f"import sys; from lrfinder.cli import main; {calls}; print('torch' in sys.modules)"
+    root = Path(lrfinder.__file__).parents[1]
+    ended = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize("target", ["train.py:finder", "train.py:without_criterion", "train:build", "pkg.setup:build"])
@@ -475,12 +492,11 @@ def test_plot_overlays_results_named_after_their_files(project, capsys, second):
 def test_help_names_every_option_and_choice(capsys):
     assert main(["run", "--help"]) == 0
     text = capsys.readouterr().out
-    for name in cli._FIND:
-        assert f"--{name.replace('_', '-')}" in text
-    for known in (MODES, SMOOTHINGS, RULES):
-        assert [name for name in known if name not in text] == []
+    options = [field.name.replace("_", "-") for field in fields(FindOptions) if field.metadata["help"] is not None]
+    assert [name for name in options if f"--{name}" not in text and f"--no-{name}" not in text] == []
+    assert len(options) >= 12
     listed = re.findall(r"\w+", text)
-    assert {"one_cycle", "cosine", "linear", "constant"} <= {*SCHEDULES} & {*listed}
+    assert {*MODES, *SMOOTHINGS, *RULES, *SCHEDULES} <= {*listed}
 
 
 def test_help_and_version(capsys):

@@ -1,0 +1,101 @@
+"""The commands `lrfinder show` and `lrfinder plot`: what a saved result says, and several in one plot.
+
+This file imports little at its top, as `commands` does.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrfinder.cli.console import say
+from lrfinder.cli.status import FOUND, NO_SUGGESTION
+from lrfinder.errors import ArgumentError, NoSuggestionError
+
+if TYPE_CHECKING:  # loads torch
+    from lrfinder.result import RangeTestResult
+
+__all__ = ["command_line_block", "exit_status", "plot", "show"]
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print a saved result.
+
+    Args:
+        args: The arguments of the command.
+
+    Returns:
+        The exit status, that of the run.
+    """
+    result = _load(args.result)
+    say(command_line_block(result, args.result))
+    return exit_status(result)
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Draw saved results into one plot.
+
+    Args:
+        args: The arguments of the command.
+
+    Returns:
+        The exit status.
+    """
+    from lrfinder.cli.output_files import PictureFile
+
+    picture = PictureFile("-o", args.output)
+    results = [_load(path) for path in args.results]
+    names = [Path(path).name for path in args.results]
+    if len(set(names)) < len(names):
+        names = args.results
+    for result, name in zip(results, names, strict=True):
+        result.plot(picture.axes, label=name)
+    picture.write()
+    return FOUND
+
+
+def command_line_block(result: "RangeTestResult", path: str = "") -> str:
+    """Return the block for the command line, where there is no variable `result`: its last line is code for a script.
+
+    Args:
+        result: The result.
+        path: The file that it was loaded from, if it was.
+
+    Returns:
+        The block, with its warnings.
+    """
+    from lrfinder.display import length_text
+
+    next_step = result.next_step
+    if next_step is not None and path:  # of an integration
+        next_step = f"result = lrfinder.RangeTestResult.load({path!r}); {next_step}"
+    elif next_step is None and exit_status(result) == FOUND:
+        lrs = [float(f"{lr:.2g}") for lr in result.group_lrs()]
+        call = f'optimizer, "{result.context.schedule}", {lrs[0] if len(lrs) == 1 else lrs}'
+        next_step = f"scheduler = lrfinder.make_scheduler({call}, total_steps={length_text(result)})"
+    return str(replace(result, next_step=next_step, warnings_issued=False))
+
+
+def exit_status(result: "RangeTestResult") -> int:
+    """Return whether a result has a suggestion, as an exit status.
+
+    Args:
+        result: The result.
+
+    Returns:
+        `FOUND` or `NO_SUGGESTION`.
+    """
+    try:
+        result.suggestion  # noqa: B018 - for its error; the printed block gives the reason
+    except NoSuggestionError:
+        return NO_SUGGESTION
+    return FOUND
+
+
+def _load(path: str) -> "RangeTestResult":
+    from lrfinder.result import RangeTestResult
+
+    try:
+        return RangeTestResult.load(path)
+    except OSError as error:
+        raise ArgumentError(f"cannot read {path!r}: {error.strerror}.") from error
