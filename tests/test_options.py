@@ -81,8 +81,6 @@ def test_every_option_says_whether_the_command_line_has_it():
 
 def test_every_option_is_explained_in_the_docstring_of_find():
     explained = re.findall(r"^ {4}(\w+): ", inspect.getdoc(LRFinder.find), re.MULTILINE)
-        r"^            (\w+): ", inspect.cleandoc(LRFinder.find.__doc__).replace("\n", "\n        "), re.MULTILINE
-    )
     missing = [field.name for field in dataclasses.fields(FindOptions) if field.name not in explained]
     assert missing == [], "explain these arguments in LRFinder.find"
 
