@@ -10,6 +10,7 @@ from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.landmarks import find_landmarks
 from lrfinder.curve.rules import suggest
 from lrfinder.errors import NoSuggestionError
+from lrfinder.optim import SCHEDULES
 from tests.curve.curves import healthy, measured, product_in
 
 
@@ -106,3 +107,12 @@ def test_the_numbers_of_the_reason_multiply_to_the_lr(seed, noise, diverges_at, 
         return
     low, high = product_in(found.reason)
     assert low <= found.lr <= high, found.reason
+
+
+@pytest.mark.parametrize("total_steps", [None, 500])
+def test_a_constant_schedule_gets_two_fifths_of_the_learning_rate_and_the_others_the_same(total_steps):
+    curve = measured(healthy())
+    found = {name: suggest("auto", curve, Context(schedule=name, total_steps=total_steps)) for name in SCHEDULES}
+    assert found["constant"].lr == pytest.approx(0.4 * found["one_cycle"].lr)
+    assert "constant" in found["constant"].reason
+    assert {each.lr for name, each in found.items() if name != "constant"} == {found["one_cycle"].lr}
