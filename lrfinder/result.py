@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -319,24 +319,42 @@ class RangeTestResult:
             )
         return chosen
 
-    def judge(self, lr: float | None = None) -> Verdict:
+    @overload
+    def judge(self, lr: float | None = None) -> Verdict: ...
+    @overload
+    def judge(self, lr: Sequence[float]) -> list[Verdict]: ...
+    def judge(self, lr: float | Sequence[float] | None = None) -> Verdict | list[Verdict]:
         """Judge a learning rate by the measured curve: is it too low or too high?
 
         Args:
-            lr: An lr of the largest parameter group; by default the one that it had when `find` was called.
+            lr: An lr of the largest parameter group, or one per group; by default the one that the largest group had
+                when `find` was called. Groups that keep the ratios of the sweep share one verdict.
 
         Returns:
-            How it compares with the suggestion of `auto` or of refining, and what to expect of a training.
+            How it compares with the suggestion of `auto` or of refining, and what to expect of a training; a list for
+            one lr per group, where each is compared with the suggestion for its group.
 
         Raises:
-            ArgumentError: `lr` is no positive number, or is needed because the result does not know the optimizer's.
-        """  # noqa: DOC502 - raised by check_positive
-        lr = self.initial_lr if lr is None else lr
+            ArgumentError: `lr` is no positive number, or is needed because the result does not know the optimizer's;
+                or there are not as many as parameter groups.
+        """
+        call = "RangeTestResult.judge(lr=...)"
+        if isinstance(lr, (list, tuple, np.ndarray)):
+            if len(lr) != len(self.group_ratios):
+                raise ArgumentError(
+                    f"{call} must hold one lr per parameter group, {len(self.group_ratios)} here, got {len(lr)}; pass "
+                    "one number to judge the lr of the largest group."
+                )
+            pairs = zip(lr, self.group_ratios, strict=True)
+            return [self._judge(check_positive(call, each) if ratio else each, ratio) for each, ratio in pairs]
+        return self._judge(check_positive(call, self.initial_lr if lr is None else lr))
+
+    def _judge(self, lr: float, ratio: float = 1.0) -> Verdict:
+        # Of a group that has `ratio` times the lr of the largest one; nothing is known of a group that is held at 0.
         found = None
         with suppress(NoSuggestionError):
             found = self.suggest("auto") if self.refined is None else self.refined
-        call = "RangeTestResult.judge(lr=...)"
-        return judge(check_positive(call, lr), None if found is None else found.lr, self.curve, self.context)
+        return judge(lr, None if found is None or not ratio else found.lr, self.curve, self.context, ratio=ratio or 1.0)
 
     def clip_norm(self, lr: float | None = None) -> ClipSuggestion:
         """Return a threshold for gradient clipping, from the gradient norms at stable learning rates up to `lr`.
@@ -367,8 +385,8 @@ class RangeTestResult:
         Args:
             ax: Where to draw; a new figure by default. Several results may share one.
             label: The name of this result in the legend.
-            rules: Which suggestions and landmarks to mark; by default the main suggestion, the steepest descent and
-                the divergence.
+            rules: Which suggestions and landmarks to mark; by default the main suggestion, the steepest descent, the
+                divergence, and the lr that the optimizer had.
             show_raw: Whether to draw the raw losses, faintly, behind the smoothed ones.
 
         Returns:
@@ -385,10 +403,15 @@ class RangeTestResult:
             rules=rules,
             show_raw=show_raw,
             probes=self._probe_arrays,
+            own=self._own_verdict if rules is None else None,
         )
         if self.swept_group is not None:
             ax.set_xlabel(f"learning rate of {self.swept_group}")
         return ax
+
+    @property
+    def _own_verdict(self) -> Verdict | None:
+        return self.judge() if self.initial_lr else None
 
     @property
     def _probe_arrays(self) -> "tuple[Floats, Floats] | tuple[()]":
@@ -425,7 +448,8 @@ class RangeTestResult:
             return ""
         from lrfinder.display import plot_result_png
 
-        png = plot_result_png(self.curve, self.suggestions, self.landmarks, probes=self._probe_arrays)
+        probes, own = self._probe_arrays, self._own_verdict
+        png = plot_result_png(self.curve, self.suggestions, self.landmarks, probes=probes, own=own)
         return base64.b64encode(png).decode()
 
     def to_dict(self) -> dict[str, Any]:

@@ -238,6 +238,27 @@ def test_judging_compares_with_auto_or_refine_whatever_the_rule():
     assert result(POOR["flat"]).judge(0.1).level is Level.UNKNOWN
 
 
+def test_one_lr_per_group_is_judged_by_the_suggestion_for_its_group():
+    best = result().suggestion.lr
+    found = result(group_ratios=(0.1, 1.0, 0.0))
+    one, other, held = found.judge([best / 10, best / 100, 0.0])
+    assert (one.level, other.level, held.level) == (Level.GOOD, Level.TOO_LOW, Level.UNKNOWN)
+    assert (one.factor, other.factor) == (pytest.approx(1), pytest.approx(0.01))
+    assert f"the suggestion {best / 10:.1e}" in one.reason
+    assert "divergence" in found.judge(np.array([best, best, best]))[0].reason
+    with pytest.raises(ArgumentError, match=r"one lr per parameter group, 3 here, got 2"):
+        found.judge([best, best])
+    with pytest.raises(ArgumentError, match="positive, finite"):
+        found.judge([best, -best, best])
+
+
+def test_the_plot_names_the_users_lr_with_its_verdict():
+    best = result().suggestion.lr
+    entries = [text.get_text() for text in result(initial_lrs=(best / 10,)).plot().get_legend().get_texts()]
+    (own,) = [" ".join(entry.split()) for entry in entries if entry.startswith("your lr")]
+    assert own.endswith("10x below: expect slow training")
+
+
 def test_judging_needs_an_lr_where_the_users_is_unknown():
     with pytest.raises(ArgumentError, match=r"judge\(lr=...\) must be a positive, finite number, got None"):
         result().judge()

@@ -5,6 +5,7 @@ This file imports little at its top, so that `--help` and a mistyped command are
 
 import argparse
 import difflib
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -138,6 +139,9 @@ def _add_show(commands: Any) -> None:
     summary = "print a saved result as `run` did, with the same exit status"
     parser = _command(commands, "show", result_commands.show, summary)
     parser.add_argument("result", metavar="RESULT.json", help="saved by `lrfinder run --json`")
+    parser.add_argument(
+        "--lr", metavar="LR", type=_learning_rate, help="also judge this learning rate: is it too low or too high?"
+    )
 
 
 def _add_plot(commands: Any) -> None:
@@ -151,6 +155,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _learning_rate(text: str) -> float:
+    try:
+        lr = float(text)
+    except ValueError:
+        lr = math.nan
+    if not 0 < lr < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive, finite number, got {text!r}")
+    return lr
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ __all__ = ["command_line_block", "exit_status", "plot", "show"]
 
 
 def show(args: argparse.Namespace) -> int:
-    """Print a saved result.
+    """Print a saved result, and judge a learning rate by it.
 
     Args:
         args: The arguments of the command.
@@ -29,6 +29,9 @@ def show(args: argparse.Namespace) -> int:
     """
     result = _load(args.result)
     say(command_line_block(result, args.result))
+    if args.lr is not None:
+        verdict = result.judge(args.lr)
+        say(f"lr {args.lr:g} is {verdict.level.value}. {verdict.reason}")
     return exit_status(result)
 
 

@@ -102,7 +102,7 @@ def times(factor: float) -> str:
     return f"{distance}x {'above' if factor >= 1 else 'below'}"
 
 
-def judge(lr: float, suggested_lr: float | None, curve: Curve, context: Context) -> Verdict:
+def judge(lr: float, suggested_lr: float | None, curve: Curve, context: Context, *, ratio: float = 1.0) -> Verdict:
     """Judge a learning rate by its distance from the suggestion and from divergence.
 
     Args:
@@ -110,6 +110,8 @@ def judge(lr: float, suggested_lr: float | None, curve: Curve, context: Context)
         suggested_lr: The suggestion of `auto` or of refining; None where the curve shows none.
         curve: The measured sweep.
         context: What is known of the training.
+        ratio: For a parameter group whose lr was this multiple of the sweep's: `lr` is the group's, all else is the
+            sweep's.
 
     Returns:
         The verdict; `Level.UNKNOWN` without a suggestion, and far above a sweep that showed no divergence.
@@ -125,19 +127,19 @@ def judge(lr: float, suggested_lr: float | None, curve: Curve, context: Context)
     if suggested_lr is None:
         reason = "The range test has no suggestion to compare with; its message says what is missing."
         return Verdict(lr=lr, level=Level.UNKNOWN, factor=math.nan, reason=reason)
-    divergence, factor = first_divergence_lr(curve, context), lr / suggested_lr
-    if divergence is None and lr > UNSEEN_ABOVE * float(curve.lrs[-1]):
+    divergence, factor, of_sweep = first_divergence_lr(curve, context), lr / (ratio * suggested_lr), lr / ratio
+    if divergence is None and of_sweep > UNSEEN_ABOVE * float(curve.lrs[-1]):
         reason = (
-            f"The range test went up to {curve.lrs[-1]:.1e} and saw no divergence; it cannot tell what happens at "
-            f"{lr:.1e}. Raise end_lr."
+            f"The range test went up to {ratio * curve.lrs[-1]:.1e} and saw no divergence; it cannot tell what happens "
+            f"at {lr:.1e}. Raise end_lr."
         )
         return Verdict(lr=lr, level=Level.UNKNOWN, factor=factor, reason=reason)
-    level = level_of(lr, suggested_lr, divergence, curve)
-    place = f"{lr:.1e} is {times(factor)} the suggestion {suggested_lr:.1e}"
+    level = level_of(of_sweep, suggested_lr, divergence, curve)
+    place = f"{lr:.1e} is {times(factor)} the suggestion {ratio * suggested_lr:.1e}"
     if level is Level.GOOD:
-        place = f"{lr:.1e} is near the suggestion {suggested_lr:.1e}"
+        place = f"{lr:.1e} is near the suggestion {ratio * suggested_lr:.1e}"
     elif factor > 1 and divergence is not None:
-        place += f", and {times(lr / divergence)} the divergence at {divergence:.1e}"
+        place += f", and {times(of_sweep / divergence)} the divergence at {ratio * divergence:.1e}"
     return Verdict(lr=lr, level=level, factor=factor, reason=f"{place}: {_CONSEQUENCES[level]}.")
 
 

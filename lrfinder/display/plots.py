@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lrfinder.curve import Curve, Floats, Landmarks, Suggestion
+from lrfinder.curve import Curve, Floats, Landmarks, Suggestion, Verdict
 from lrfinder.display.axes import (
     Mark,
     Probes,
@@ -42,7 +42,8 @@ __all__ = ["plot_curve", "plot_result_png"]
 
 NO_LANDMARKS = Landmarks()
 # Artists are found again by their gid, so that results drawn into one Axes need no memory besides the Axes.
-RAW, SMOOTHED, MARK, SHADE = (f"lrfinder:{part}" for part in ("raw", "smoothed", "mark:", "shade"))
+RAW, SMOOTHED, MARK, SHADE, OWN = (f"lrfinder:{part}" for part in ("raw", "smoothed", "mark:", "shade", "own"))
+OWN_REACH = 30.0  # the user's own lr is drawn up to this factor beyond the sweep
 
 
 def plot_curve(
@@ -55,6 +56,7 @@ def plot_curve(
     show_raw: bool = True,
     rules: Sequence[str] | None = None,
     probes: Probes = (),
+    own: Verdict | None = None,
     title: str | None = None,
 ) -> Axes:
     """Plot the loss against the learning rate, with the suggestion and landmarks marked on the curve.
@@ -74,6 +76,8 @@ def plot_curve(
             main suggestion, `steepest` and `divergence`.
         probes: Learning rates and losses of refine's short trainings, each of shape (K,). A loss that is not finite or
             far too large is an arrow at the upper edge.
+        own: The verdict on the user's own lr, a dotted vertical line; left out with several results, or where the lr
+            is far from the sweep.
         title: The title of the Axes.
 
     Returns:
@@ -109,6 +113,7 @@ def plot_curve(
         _draw_mark(ax, mark, height, color, f"{MARK}{count}:{mark.name}")
     if not is_linear(curve):
         ax.set_xscale("log")
+    _draw_own(ax, curve, own, first=not count)
     lrs = [*curve.lrs[[0, -1]], *probed, *(mark.lr for mark in marks), past or curve.lrs[0]]
     _widen(ax, (min(lrs), max(lrs)), (low, high), fresh=fresh, rise=max(curve.smoothed) > high)
     if curve.grad_norms is not None and fresh:
@@ -126,6 +131,7 @@ def plot_result_png(
     *,
     rules: Sequence[str] | None = None,
     probes: Probes = (),
+    own: Verdict | None = None,
     title: str | None = None,
     dpi: float = 120.0,
 ) -> bytes:
@@ -137,6 +143,7 @@ def plot_result_png(
         landmarks: The landmarks of the curve.
         rules: Which suggestions and landmarks to mark.
         probes: Learning rates and losses of refine's short trainings.
+        own: The verdict on the user's own lr.
         title: The title of the Axes.
         dpi: Dots per inch; the figure is 7 by 4 inches.
 
@@ -146,7 +153,8 @@ def plot_result_png(
     buffer = io.BytesIO()
     with mpl.rc_context():
         mpl.rcdefaults()
-        ax = plot_curve(curve, suggestions, landmarks, ax=file_axes(dpi), rules=rules, probes=probes, title=title)
+        shown: Style = {"rules": rules, "probes": probes, "own": own, "title": title}
+        ax = plot_curve(curve, suggestions, landmarks, ax=file_axes(dpi), **shown)
         ax.figure.canvas.print_figure(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
@@ -180,6 +188,15 @@ def _draw_probes(ax: Axes, lrs: Floats, scores: Floats, color: str, high: float)
         ax.plot(lrs[inside], scores[inside], color=color, zorder=3, label="after a short training", **style)
         style = {"marker": r"$\uparrow$", "ms": 7, "ls": "", "transform": ax.get_xaxis_transform()}
         ax.plot(lrs[~inside], np.full(np.sum(~inside), 0.96), color=color, zorder=3, label="_", **style)
+
+
+def _draw_own(ax: Axes, curve: Curve, own: Verdict | None, *, first: bool) -> None:
+    """Draw the user's own lr as a vertical line; with several results it would not say whose it is."""
+    for line in _drawn(ax, OWN):
+        line.remove()
+    if first and own is not None and curve.lrs[0] / OWN_REACH < own.lr < curve.lrs[-1] * OWN_REACH:
+        name = f"your lr {lr_text(own.lr)}: {own}"
+        ax.axvline(own.lr, color=foreground(ax), ls=(0, (1, 2)), lw=1.2, zorder=2, gid=OWN, label=name)
 
 
 def _widen(ax: Axes, lrs: tuple[float, float], losses: tuple[float, float], *, fresh: bool, rise: bool) -> None:

@@ -240,6 +240,15 @@ def test_show_prints_the_same_block(project, capsys):
     assert capsys.readouterr() == (printed, "")
 
 
+def test_show_judges_a_learning_rate(project, capsys):
+    main(["run", "train.py:build", *SWEEP, "--json", "lr.json"])
+    printed = capsys.readouterr().out
+    assert main(["show", "lr.json", "--lr", "1e-9"]) == 0
+    assert capsys.readouterr().out.removeprefix(printed).startswith("lr 1e-09 is too low. 1.0e-09 is ")
+    assert main(["show", "lr.json", "--lr", "-1"]) == 2
+    assert "argument --lr: must be a positive, finite number" in capsys.readouterr().err
+
+
 def test_every_option_arrives(project, capsys):
     options = ["--start-lr", "0.001", "--end-lr", "0.05", "--num-iter", "12", "--mode", "linear", "--smoothing", "none"]
     options += [

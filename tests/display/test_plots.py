@@ -12,7 +12,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 
-from lrfinder.curve import RULES, Landmarks
+from lrfinder.curve import RULES, Landmarks, Level, Verdict
 from lrfinder.curve.curve import Curve
 from lrfinder.curve.smoothing import smooth
 from lrfinder.curve.stop_rule import StopReason
@@ -92,6 +92,26 @@ def test_the_parts_of_a_plot():
     [shade] = _ours(ax, "shade")
     assert shade.get_x() == 1.3e-1
     assert shade.get_x() + shade.get_width() == pytest.approx(ax.get_xlim()[1])
+
+
+def _own(lr):
+    return Verdict(lr=lr, level=Level.LOW, factor=0.1, reason="For the test.")
+
+
+def test_the_users_own_lr_is_a_line_named_in_the_legend():
+    ax = plot_curve(_curve(), *MADE, own=_own(1e-3))
+    [line] = _ours(ax, "own")
+    assert line.get_xdata()[0] == 1e-3
+    assert "your lr 1.0e-03: 10x below: expect slow training" in [" ".join(text.split()) for text in _legend(ax)]
+
+
+def test_the_users_own_lr_is_left_out_far_from_the_sweep_and_with_several_results():
+    limits = plot_curve(_curve(), *MADE).get_xlim()
+    ax = plot_curve(_curve(), *MADE, own=_own(1e-9))
+    assert (_ours(ax, "own"), ax.get_xlim()) == ([], limits)
+    ax = plot_curve(_curve(), *MADE, own=_own(1e-3))
+    plot_curve(_curve(offset=1), *MADE, ax=ax, own=_own(1e-3))
+    assert _ours(ax, "own") == []
 
 
 def test_raw_losses_can_be_left_out_and_a_title_given():
