@@ -19,7 +19,7 @@ import numpy as np
 
 from lrfinder.curve import Level, judge, suggest
 from lrfinder.curve import verdicts as module
-from lrfinder.curve.divergence import divergence_lr
+from lrfinder.curve.divergence import first_divergence_lr
 from lrfinder.errors import NoSuggestionError
 from tests.benchmarks import measured
 from tests.benchmarks.quality import load_cases
@@ -148,7 +148,9 @@ def _levels() -> dict[str, list[Judged]]:
 @cache
 def _divergences() -> list[Any]:
     return [
-        (name, curve, divergence_lr(curve, context), lr, grid) for name, curve, context, lr, grid in _curves() if lr
+        (name, curve, first_divergence_lr(curve, context), lr, grid)
+        for name, curve, context, lr, grid in _curves()
+        if lr
     ]
 
 
