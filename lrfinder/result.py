@@ -1,6 +1,7 @@
 """What a range test found: the curve, the suggestions, and where to go from them."""
 
 import base64
+import builtins
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -233,6 +234,19 @@ class RangeTestResult:
         lr = chosen.lr if isinstance(chosen, Suggestion) else check_positive("RangeTestResult(suggestion=...)", chosen)
         fixed = self.fixed_lrs or [0.0] * len(self.group_ratios)
         return [lr * ratio + own for ratio, own in zip(self.group_ratios, fixed, strict=True)]
+
+    def slice(self, suggestion: Suggestion | float | None = None) -> "builtins.slice":
+        """Return the learning rates of the first and the last parameter group, as fastai takes them.
+
+        Args:
+            suggestion: A suggestion or a reference learning rate; the main suggestion by default.
+
+        Returns:
+            `slice(first, last)` for `learner.fit_one_cycle(n_epoch, result.slice())`, which spreads the groups in
+            between in equal ratios.
+        """
+        lrs = self.group_lrs(suggestion)
+        return slice(lrs[0], lrs[-1])
 
     def apply(self, optimizer: "Optimizer | None" = None, suggestion: Suggestion | float | None = None) -> None:
         """Write the suggested lrs into an optimizer, for training without a scheduler.
