@@ -227,7 +227,7 @@ def test_a_long_curve_is_drawn_with_few_points():
         (1e-3, 3e-3, ["$10^{-3}$", "$1.5{\\times}10^{-3}$", "$2{\\times}10^{-3}$"]),
         (1e-3, 1e-1, ["$10^{-3}$", "$2{\\times}10^{-3}$", "$5{\\times}10^{-3}$", "$10^{-2}$"]),
         (1e-6, 1.0, ["$10^{-6}$", "$10^{-5}$", "$10^{0}$"]),
-        (1e-10, 1.0, ["$10^{-10}$", "$10^{-2}$", "$10^{0}$"]),
+        (1e-10, 1.0, []),  # every second power of ten: whether the even ones is up to matplotlib
     ],
 )
 @pytest.mark.parametrize("width", [3.2, 7.0])
@@ -242,6 +242,7 @@ def test_ticks_are_readable_at_any_span(start, end, ticks, width):
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
     if width == 7.0:
         assert set(ticks) <= {tick.label1.get_text() for tick in labels}
+        assert len(boxes) >= max(3, len(ticks))
 
 
 def test_a_linear_grid_gets_a_linear_axis():

@@ -25,6 +25,8 @@ OPTIMIZERS = {
     "rmsprop_momentum": lambda groups, lr: torch.optim.RMSprop(groups, lr=lr, momentum=0.5),
     "adagrad": lambda groups, lr: torch.optim.Adagrad(groups, lr=lr),
 }
+# Before torch 2.9 or so, these put floats in the place of tensors.
+PUTS_FLOATS = () if hasattr(lr_scheduler, "_update_param_group_val") else ("plateau", "cosine_warm_restarts")
 CYCLED = {"sgd_momentum": 0.9, "adam": 0.9, "rmsprop_momentum": 0.5}
 
 
@@ -136,8 +138,9 @@ def test_every_schedule_follows_its_formula_in_every_group(name, warmup, kind, t
     assert lrs.max(axis=0) == pytest.approx([TOP, TOP * RATIO], rel=1e-6)
 
     for group, holder in zip(optimizer.param_groups, holders, strict=True):
-        assert isinstance(group["lr"], torch.Tensor) == tensor
-        assert not tensor or group["lr"] is holder
+        kept = tensor and name not in PUTS_FLOATS
+        assert isinstance(group["lr"], torch.Tensor) == kept
+        assert not kept or group["lr"] is holder
     if name in {"one_cycle", "cyclic"} and kind in CYCLED:
         low, high = (0.85, 0.95) if name == "one_cycle" else (0.8, 0.9)
         assert cycle[0] == [high, high]
@@ -205,7 +208,7 @@ def test_one_tensor_shared_by_all_groups_becomes_one_per_group(name):
     lrs, _ = train(model, optimizer, scheduler, TOTAL)
     assert lrs.max(axis=0) == pytest.approx([0.01, 0.03], rel=1e-5)
     assert shared.item() == 0.5
-    assert all(isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups)
+    assert all(isinstance(group["lr"], torch.Tensor) != (name in PUTS_FLOATS) for group in optimizer.param_groups)
     assert optimizer.param_groups[0]["lr"] is not optimizer.param_groups[1]["lr"]
 
 
@@ -220,7 +223,8 @@ def test_capturable_adamw(name, device):
     holders = [group["lr"] for group in optimizer.param_groups]
     lrs, _ = train(model, optimizer, scheduler, TOTAL)
     assert lrs.max(axis=0) == pytest.approx([TOP, TOP], rel=1e-5)
-    assert all(group["lr"] is holder for group, holder in zip(optimizer.param_groups, holders, strict=True))
+    kept = [group["lr"] is holder for group, holder in zip(optimizer.param_groups, holders, strict=True)]
+    assert kept == [name not in PUTS_FLOATS] * 2
 
 
 def test_a_chain_that_replaces_tensors_by_floats_does_not_get_through(monkeypatch):

@@ -6,7 +6,7 @@ from torch import nn
 
 from lrfinder import ArgumentError, LRFinder, RestoreError
 from lrfinder.snapshot.error_collector import ErrorCollector
-from lrfinder.snapshot.fsdp import FSDPPasses, is_sharded, reshard
+from lrfinder.snapshot.fsdp import FSDPPasses, _groups, is_sharded, reshard
 
 pytestmark = pytest.mark.skipif(torch.__version__ < "2.7", reason="FSDP2 of torch 2.6 does not run on the CPU")
 
@@ -73,6 +73,6 @@ def test_gradients_under_way_are_refused(model):
 
 def test_a_torch_that_keeps_its_state_elsewhere(model):
     model(torch.ones(2, 4)).sum().backward()
-    del model._get_fsdp_state()._fsdp_param_groups[0]._post_forward_indices
+    del _groups(model._get_fsdp_state())[0]._post_forward_indices
     with pytest.raises(RestoreError, match=r"FSDP2 of torch .* keeps the state of a pass where LRFinder does not know"):
         end_passes(model)
