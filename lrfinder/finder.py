@@ -31,7 +31,7 @@ from lrfinder.training import (
     forbid_other_optimizers,
     use_exclusively,
 )
-from lrfinder.warnings import setup_warnings
+from lrfinder.warnings import setup_warnings, unused_lr_warnings
 
 __all__ = ["LRFinder"]
 
@@ -342,6 +342,7 @@ class LRFinder:
         curve, context, optimizer = outcome.curve, outcome.context, self._setup.optimizer
         refined = outcome.refined
         rules = dict.fromkeys([options.rule, *RULES])
+        lr_warnings = unused_lr_warnings(outcome, optimizer)  # without an effect of lr the curve's shape is no news
         return RangeTestResult(
             curve=curve,
             context=context,
@@ -352,7 +353,11 @@ class LRFinder:
             initial_lrs=outcome.initial_lrs,
             steps=outcome.steps,
             seconds=seconds,
-            warnings=(*curve_warnings(curve, context), *setup_warnings(outcome, options, optimizer)),
+            warnings=(
+                *(() if lr_warnings else curve_warnings(curve, context)),
+                *lr_warnings,
+                *setup_warnings(outcome, options, optimizer),
+            ),
             spreads=lr_spreads(outcome.repeats, context, rules) if len(outcome.repeats) > 1 else {},
             probes=() if refined is None else refined.probes,
             refined=None if refined is None else refined.suggestion,

@@ -28,7 +28,7 @@ from lrfinder.curve import (
 )
 from lrfinder.display import Progress
 from lrfinder.distributed import Ranks
-from lrfinder.optim import LRWriter, group_index, unwrap_optimizer
+from lrfinder.optim import LREffect, LRWriter, group_index, unwrap_optimizer
 from lrfinder.options import FindOptions
 from lrfinder.snapshot import Snapshot
 from lrfinder.training import (
@@ -69,6 +69,8 @@ class SearchOutcome:
         steps: Optimizer steps in all.
         consumed: Batches that were read from an iterator and are lost to the training; 0 for any other loader.
         error: What the user's code raised on a loss that was not finite.
+        groups_without_effect: The indices of parameter groups whose steps did not grow with their learning rate.
+        any_moved: Whether a step changed a parameter, as far as is known.
     """
 
     curve: Curve
@@ -81,6 +83,8 @@ class SearchOutcome:
     steps: int
     consumed: int
     error: Exception | None
+    groups_without_effect: tuple[int, ...] = ()
+    any_moved: bool = True
 
 
 @dataclass(kw_only=True)
@@ -115,6 +119,8 @@ class Search:
         group = self.options.group
         optimizer = self.setup.optimizer
         self._lrs = LRWriter(optimizer, None if group is None else group_index(optimizer, group))
+        swept = [index for index, ratio in enumerate(self._lrs.ratios) if ratio]
+        self._effect = LREffect(optimizer, swept)
         self._device = self.setup.find_device()
         self._context = _context(self.setup.optimizer, self.options)
         self._validate = self._make_validation()
@@ -130,7 +136,9 @@ class Search:
         self._run_sweeps()
         if self.options.refine:
             self._refined = self._refine(_mean(self._complete, self.options.smoothing))
-        return self.outcome()
+        # Not in `outcome`, which is also called after a fault: a broken device cannot be read.
+        without = tuple(self._effect.groups_without())
+        return replace(self.outcome(), groups_without_effect=without, any_moved=self._effect.any_moved())
 
     def outcome(self) -> SearchOutcome:
         """Return what has been measured so far.
@@ -196,7 +204,7 @@ class Search:
         norms = GradNormRecorder(self._step, len(lrs), self._device) if grad_norms else None
         self._error = run_sweep(
             self._sweep,
-            self._lrs.write,
+            self._write_lr,
             self._step,
             self.batches,
             queue=LossQueue(len(lrs), self._device),
@@ -208,6 +216,10 @@ class Search:
         )
         curve = _curve_of(self._sweep, self.options.smoothing)
         return curve if norms is None else replace(curve, grad_norms=norms.read(curve.indices))
+
+    def _write_lr(self, lr: float) -> None:
+        self._lrs.write(lr)
+        self._effect.before_step(lr)
 
     def _refine(self, curve: Curve) -> Refined:
         # Short trainings at a few learning rates about the curve's own suggestion.

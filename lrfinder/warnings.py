@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from lrfinder.curve import Curve
-from lrfinder.optim import unwrap_optimizer
+from lrfinder.optim import estimates_step_size, group_names, unwrap_optimizer
 from lrfinder.options import FindOptions
 from lrfinder.search import SearchOutcome
 from lrfinder.training import is_one_shot
 
-__all__ = ["setup_warnings"]
+__all__ = ["setup_warnings", "unused_lr_warnings"]
 
 
 def setup_warnings(outcome: SearchOutcome, options: FindOptions, optimizer: Any) -> list[str]:
@@ -32,10 +32,54 @@ def setup_warnings(outcome: SearchOutcome, options: FindOptions, optimizer: Any)
     if is_one_shot(options.val_loader):
         found.append(_consumed("val_loader", "the batches"))
     found += _capped_lrs(outcome.curve, unwrap_optimizer(optimizer))
+    found += _multiplied_lrs(optimizer)
     if outcome.error is not None:
         found.append(
             f"Your code raised {type(outcome.error).__name__} ({outcome.error}) on a loss that was not finite; "
             "the sweep ended there."
+        )
+    return found
+
+
+def unused_lr_warnings(outcome: SearchOutcome, optimizer: Any) -> list[str]:
+    """Return what shows that the optimizer's steps did not depend on the learning rate.
+
+    Args:
+        outcome: What was measured.
+        optimizer: The optimizer whose learning rate was swept.
+
+    Returns:
+        At most one sentence, with the remedy.
+    """
+    if not outcome.any_moved and not outcome.curve.has_clear_descent:
+        remedy = "With LRFinder(step=...), let step call optimizer.step(), and pass that optimizer to LRFinder."
+        return [f"No step changed the parameters. {remedy}"]
+    if outcome.groups_without_effect:
+        names = group_names(optimizer)
+        found = ", ".join(repr(names[index]) for index in outcome.groups_without_effect)
+        kind = type(unwrap_optimizer(optimizer)).__name__
+        sentence = (
+            f"The steps did not grow with the learning rate in the parameter groups {found}: {kind} may not use the lr "
+            "of its groups, and the suggestion means nothing then. Turn off what sets another lr, such as Adafactor's "
+            "relative_step or a warm-up inside the optimizer; of a wrapper that copies the groups, pass the optimizer "
+            "inside."
+        )
+        return [sentence]
+    return []
+
+
+def _multiplied_lrs(optimizer: Any) -> list[str]:
+    found = []
+    if estimates_step_size(optimizer):
+        found.append(
+            f"{type(unwrap_optimizer(optimizer)).__name__} estimates its step size during the training, and lr only "
+            "multiplies it: the curve shows the start of that estimate. Train with lr=1.0, as its authors advise."
+        )
+    if any(group.get("lr_scale", 1.0) != 1.0 for group in optimizer.param_groups):
+        found.append(
+            "The parameter groups have an lr_scale: learning rates are those before it, and each group was swept at "
+            "its own multiple, as timm's schedulers do. For a scheduler that does not multiply, use "
+            "result.group_lrs() or result.scheduler(...)."
         )
     return found
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from lrfinder.curve.curve import Curve
 from lrfinder.options import FindOptions
-from lrfinder.warnings import setup_warnings
+from lrfinder.warnings import setup_warnings, unused_lr_warnings
 
 
 def warned(curve, optimizer, *, consumed=0, error=None, **options):
@@ -50,6 +50,48 @@ def test_adafactor_uses_no_lr_above_its_cap(steps_before, wrapped):
         optimizer.step()
     lrs = np.array([0.1, 0.3, 0.6, 0.9])
     caps = 1 / np.sqrt(steps_before + 1 + np.arange(4))
-    (sentence,) = warned(curve(*lrs), SimpleNamespace(optimizer=optimizer) if wrapped else optimizer)
+    wrapper = SimpleNamespace(optimizer=optimizer, param_groups=optimizer.param_groups)
+    (sentence,) = warned(curve(*lrs), wrapper if wrapped else optimizer)
     assert f"above {lrs[lrs > caps].min():.1e} none was used" in sentence
     assert warned(curve(1e-4, 1e-3), optimizer) == []
+
+
+# Learning rates that have no effect
+
+
+def unused(*groups, moved=True, falls=False):
+    optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(2))]} for _ in range(3)], lr=0.1)
+    optimizer.param_groups[2]["name"] = "head"
+    flat = SimpleNamespace(has_clear_descent=falls)
+    return unused_lr_warnings(SimpleNamespace(curve=flat, groups_without_effect=groups, any_moved=moved), optimizer)
+
+
+def test_groups_whose_steps_do_not_depend_on_the_lr_are_named():
+    assert unused() == []
+    [sentence] = unused(0, 2)
+    assert "parameter groups 'group 0', 'head': SGD may not use the lr" in sentence
+    assert "relative_step" in sentence
+
+
+def test_steps_that_change_nothing_are_told_where_the_loss_does_not_fall_either():
+    [sentence] = unused(moved=False)
+    assert sentence.startswith("No step changed the parameters. With LRFinder(step=...), let step call")
+    assert unused(moved=False, falls=True) == []
+
+
+# Learning rates that are multiplied
+
+
+def test_an_optimizer_that_estimates_its_step_size_is_named():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=1.0)
+    optimizer.param_groups[0]["d"] = 1e-6
+    [sentence] = warned(curve(1e-3, 1e-2), optimizer)
+    assert "SGD estimates its step size" in sentence
+    assert "Train with lr=1.0" in sentence
+
+
+def test_lr_scale_is_told():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=1.0)
+    optimizer.param_groups[0]["lr_scale"] = 0.5
+    [sentence] = warned(curve(1e-3, 1e-2), optimizer)
+    assert "result.group_lrs()" in sentence

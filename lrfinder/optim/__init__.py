@@ -1,5 +1,6 @@
 """Read and write the learning rates of a torch optimizer, and build its schedulers."""
 
+from lrfinder.optim.lr_effect import LREffect, estimates_step_size
 from lrfinder.optim.param_groups import (
     LRWriter,
     base_lrs,
@@ -22,10 +23,12 @@ from lrfinder.optim.wrappers import (
 
 __all__ = [
     "SCHEDULES",
+    "LREffect",
     "LRWriter",
     "Preview",
     "asks_for_closure",
     "base_lrs",
+    "estimates_step_size",
     "group_index",
     "group_lrs",
     "group_names",

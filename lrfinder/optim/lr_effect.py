@@ -1,13 +1,16 @@
 """Whether an optimizer's steps depend on the learning rate in its parameter groups."""
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["LREffect"]
+from lrfinder.optim.wrappers import needs_closure, unwrap_optimizer
+
+__all__ = ["LREffect", "estimates_step_size"]
 
 FACTOR = 30  # between the lrs of two steps that are compared
 LEAST_EXPONENT = 0.5  # a step that depends on the lr grows at least by this power of it: 5.5 times for a factor of 30
@@ -20,10 +23,12 @@ class LREffect:
     """Compares the sizes of optimizer steps at different learning rates.
 
     Before a few steps of a sweep it copies a sample of the parameters, and before the next step it computes how far
-    they have moved. Nothing is read from the device before `groups_without` or `any_moved`.
+    they have moved. Nothing is read from the device before `groups_without` or `any_moved`. An optimizer that needs a
+    closure is not judged: LBFGS takes many steps in one, and adapts them to the lr.
 
     Args:
         optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
+        swept: The indices of the groups whose lr is swept; by default all.
 
     Example:
         >>> parameter = torch.nn.Parameter(torch.ones(3))
@@ -37,10 +42,11 @@ class LREffect:
         [0]
     """
 
-    def __init__(self, optimizer: Any) -> None:
-        groups = optimizer.param_groups
-        self._indices = range(len(groups))[:: math.ceil(len(groups) / MOST_GROUPS)]
-        samples = [_sample(groups[index]) for index in self._indices]
+    def __init__(self, optimizer: Any, swept: Iterable[int] | None = None) -> None:
+        indices = list(range(len(optimizer.param_groups)) if swept is None else swept)
+        self._indices = indices[:: math.ceil(len(indices) / MOST_GROUPS) or 1]
+        samples = [_sample(optimizer.param_groups[index]) for index in self._indices]
+        self._can_judge = not needs_closure(optimizer)
         self._counts = [len(sample) for sample in samples]
         self._sample = [tensor for sample in samples for tensor in sample]
         self._before: list[Tensor] = []
@@ -69,6 +75,8 @@ class LREffect:
         Returns:
             The indices; a group of which too little is known is not among them.
         """
+        if not self._can_judge:
+            return []
         columns = zip(*(torch.split(moves, self._counts) for _, moves in self._steps), strict=True)
         lrs = [lr for lr, _ in self._steps]
         sizes = [[float(each.norm()) for each in column] for column in columns]
@@ -81,6 +89,19 @@ class LREffect:
             True also where fewer than two steps were measured.
         """
         return len(self._steps) < 2 or any(bool(moves.any()) for _, moves in self._steps)
+
+
+def estimates_step_size(optimizer: Any) -> bool:
+    """Return whether the optimizer estimates its own step size, which `lr` multiplies: Prodigy and D-Adaptation do.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
+
+    Returns:
+        True where a group has the estimate, named `d` as in the paper. (Torch's Adafactor has another `d`.)
+    """
+    inner = unwrap_optimizer(optimizer)
+    return not isinstance(inner, torch.optim.Adafactor) and any("d" in group for group in optimizer.param_groups)
 
 
 def _sample(group: dict[str, Any]) -> list[Tensor]:

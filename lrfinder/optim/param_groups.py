@@ -272,6 +272,9 @@ class LRWriter:
         optimizer: The optimizer, or a wrapper around one with the same `param_groups` and `state`.
         group: The index of the only group to write to; the others get their own lr. By default all groups.
 
+    Raises:
+        ArgumentError: A group has no usable lr, or what is written to it is lost.
+
     Attributes:
         ratios: Each group's ratio to the largest group; with a single group 1 for it and 0 for the others.
         fixed_lrs: The lr of the groups that keep their own, 0 for the others.
@@ -289,6 +292,7 @@ class LRWriter:
     def __init__(self, optimizer: Optimizer, group: int | None = None) -> None:
         self._optimizer = optimizer
         self.ratios = group_ratios(optimizer)
+        _check_that_writes_last(optimizer)
         self.initial_lrs = group_lrs(self.ratios, base_lrs(optimizer)[largest_group(optimizer)])
         self.fixed_lrs = [0.0] * len(self.ratios)
         if group is not None:
@@ -319,6 +323,28 @@ class LRWriter:
             One lr per group.
         """
         return [lr * ratio + fixed for ratio, fixed in zip(self.ratios, self.fixed_lrs, strict=True)]
+
+
+def _check_that_writes_last(optimizer: Any) -> None:
+    """Check that an lr written to a group is read there again: some wrappers make new groups at each access.
+
+    Raises:
+        ArgumentError: It is not.
+    """
+    for index, group in enumerate(optimizer.param_groups):
+        lr = group["lr"]
+        if isinstance(lr, Tensor):
+            lasts = optimizer.param_groups[index]["lr"] is lr
+        else:
+            group["lr"] = 0.5 * lr + 1.0
+            lasts = optimizer.param_groups[index]["lr"] == group["lr"]
+            group["lr"] = lr
+        if not lasts:
+            raise ArgumentError(
+                f"LRFinder(optimizer=...) must keep what is written to its param_groups, got a "
+                f"{type(optimizer).__name__} that makes new groups at each access, so that no lr reaches its step; "
+                "pass the torch optimizer inside it (of fastai's learn.opt, an OptimWrapper, that is learn.opt.opt)."
+            )
 
 
 def _lr_scales(optimizer: Any) -> list[float]:

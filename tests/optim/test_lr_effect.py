@@ -136,3 +136,17 @@ def test_nothing_is_read_from_the_device_during_the_sweep():
     optimizer = Descent(lambda lr, step, group: lr)
     with Refuse():
         sweep(optimizer)
+
+
+def test_an_optimizer_that_needs_a_closure_is_not_judged():
+    class Searching(Descent):
+        def step(self, closure):
+            super().step()
+
+    optimizer = Searching(lambda lr, step, group: 0.01)
+    effect = LREffect(optimizer)
+    for lr in LRS:
+        effect.before_step(lr)
+        optimizer.step(None)
+    assert effect.groups_without() == []
+    assert effect.any_moved()

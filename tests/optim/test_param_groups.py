@@ -331,3 +331,29 @@ def test_copies_of_an_optimizer_are_independent():
     set_group_lrs(twin, [0.3, 0.4])
     assert optimizer.param_groups[0]["lr"] is lr
     assert lr.item() == pytest.approx(0.1)
+
+
+# Writes that are lost
+
+
+class Copying(Wrapper):
+    """Shows copies of the groups, as fastai's OptimWrapper."""
+
+    @property
+    def param_groups(self):
+        return [dict(group) for group in self.optimizer.param_groups]
+
+
+def test_groups_that_are_new_at_each_access_are_refused():
+    inner = sgd((3, 0.1), (5, 0.2))
+    with pytest.raises(ArgumentError, match=r"keep what is written .*a Copying that makes new .*learn\.opt\.opt"):
+        LRWriter(Copying(inner))
+    assert [group["lr"] for group in inner.param_groups] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("lr", [0.0, 0.1, 2.0, torch.tensor(0.1)])
+def test_finding_out_whether_writes_last_changes_nothing(lr):
+    optimizer = torch.optim.SGD(parameters(3), lr=0.1)
+    optimizer.param_groups[0]["lr"] = lr
+    LRWriter(optimizer)
+    assert optimizer.param_groups[0]["lr"] is lr
