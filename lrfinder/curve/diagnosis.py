@@ -7,6 +7,7 @@ The constants were chosen on half of the recorded trainings in `tests/benchmarks
 import dataclasses
 import enum
 import operator
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,6 +31,8 @@ STEADY = 0.2  # progress in the second quarter, as a share of the late progress
 EARLY_DECAY = 0.35  # share of the training
 FAR_FROM_HALF = 0.62  # share of the fall at half of the summed lr, below which a factor of ten is advised
 VAL_RISE = 0.2  # share of the fall of the validation loss that it has to rise again
+PRINTED_WIDTH = 100  # characters in a line
+PRINTED = ("unrest", "rise", "half", "late", "decayed_after")  # the evidence that is printed
 LEAST_VAL = 6  # validation losses that tell overfitting
 
 
@@ -77,12 +80,10 @@ class Diagnosis:
     stretch: Stretch | None = None
 
     def __str__(self) -> str:
-        """Return the verdict, the reason and the advice, for a terminal."""
-        lines = [f"learning rate: {self.verdict.value}", f"  {self.reason}"]
-        if self.advice is not None and self.advice != 1:
-            lines.append(f"  next: try {self.advice:g} times the learning rate")
-        numbers = (f"{name} {value:.3g}" for name, value in self.evidence.items())
-        return "\n".join([*lines, f"  evidence: {', '.join(numbers)}"] if self.evidence else lines)
+        """Return the verdict, the reason and the main numbers, for a terminal."""
+        lines = [f"learning rate: {self.verdict.value}", *textwrap.wrap(self.reason, PRINTED_WIDTH)]
+        numbers = [f"{name} {self.evidence[name]:.2g}" for name in PRINTED if name in self.evidence]
+        return "\n  ".join([*lines, *(["evidence: " + ", ".join(numbers)] if numbers else [])])
 
 
 def diagnose(

@@ -57,7 +57,7 @@ def test_the_saved_state_gives_the_same(trained, tmp_path, capsys):
     trainer = trained(3e-3, save_strategy="steps", save_steps=120)
     state = tmp_path / "checkpoint-120" / "trainer_state.json"
     assert main(["diagnose", str(state)]) == 0
-    assert capsys.readouterr().out.splitlines()[:4] == str(diagnose(trainer)).splitlines()
+    assert capsys.readouterr().out.startswith(str(diagnose(trainer)))
     assert len(json.loads(state.read_text(encoding="utf-8"))["log_history"]) == 60
 
 
