@@ -320,6 +320,7 @@ def _context(optimizer: Any, options: FindOptions) -> Context:
         momentum=float(momentum),
         total_steps=options.total_steps,
         schedule=options.schedule,
+        end_lr=options.end_lr,
         val=options.val_loader is not None,
     )
 

@@ -6,6 +6,7 @@ import inspect
 import math
 import multiprocessing
 import os
+import re
 import warnings
 from collections import OrderedDict, namedtuple
 
@@ -96,7 +97,7 @@ def test_what_is_known_of_the_training_is_kept():
     assert result.rule == "fastai_steep"
     assert dataclasses.asdict(result.context) == {
         "optimizer": "SGD", "momentum": 0.8, "total_steps": 70, "schedule": "cosine", "val": False,
-        "batch_size": 16,
+        "batch_size": 16, "end_lr": 1e-2,
     }  # fmt: skip
     meta = dict(result.meta)
     assert set(meta.pop("versions")) == {"lrfinder", "torch", "numpy", "python"}
@@ -104,6 +105,30 @@ def test_what_is_known_of_the_training_is_kept():
         "accumulation_steps": 2, "world_size": 1, "device": "cpu",
     }  # fmt: skip
     result.to_dict()
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("loader", "ends", "sentence"),
+    [
+        (list, {"start_lr": 1e-6, "end_lr": 1e-3}, "up to the last learning rate 1.0e-03. Raise end_lr, or leave it"),
+        (list, {}, "Pass an end_lr above that, such as end_lr="),
+        (iter, {"start_lr": 1e-6, "end_lr": 1e-3}, "^The curve has only 4 points. The data ended. Pass a DataLoader"),
+    ],
+)
+def test_the_remedy_fits_what_was_given(loader, ends, sentence):
+    finder, batches = regression()
+    finder = LRFinder(finder.model, finder.optimizer, lambda outputs, targets: 0 * outputs.sum() + 1)
+    found = finder.find(loader(batches), **ends, num_iter=30, progress=False).warnings
+    assert any(re.search(sentence, each) for each in found), found
+
+
+def test_a_loss_that_is_never_finite_is_not_called_divergence():
+    finder, batches = regression()
+    finder = LRFinder(finder.model, finder.optimizer, lambda outputs, targets: outputs.sum() * float("nan"))
+    with pytest.warns(LRFinderWarning, match=r"no points. The very first loss was NaN .* Look for the cause"):
+        result = finder.find(batches, progress=False)
+    assert str(result).splitlines()[-1].startswith("no suggestion: auto needs 5 points, the curve has 0. The very")
 
 
 @quiet

@@ -12,6 +12,7 @@ import numpy as np
 from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.divergence import median_of_three
 from lrfinder.curve.explosion import before_explosion, first_divergence_lr, first_explosion
+from lrfinder.curve.remedies import how_to_see_divergence
 from lrfinder.errors import NoSuggestionError
 
 __all__ = ["choose", "for_training"]
@@ -87,7 +88,7 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
     if divergence is None and not (curve.has_clear_descent and curve.depth > 0):
         raise NoSuggestionError(
             "auto: the loss neither fell nor rose clearly at any learning rate. "
-            "Raise end_lr, or use larger batches or repeats."
+            f"{how_to_see_divergence(curve, context)} Larger batches or repeats make the noise smaller."
         )
     if divergence is None or curve.depth > CLEAR_VALLEY * curve.noise:
         anchor = _Anchor(_middle_of_valley(curve), BELOW_VALLEY, "valley's middle")

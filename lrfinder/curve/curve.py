@@ -130,6 +130,7 @@ class Context:
         momentum: SGD's momentum, or Adam's first beta; 0 without.
         total_steps: The length of the training in optimizer steps, None where unknown.
         schedule: The schedule that the learning rate is for, by its name in `lrfinder.SCHEDULES`.
+        end_lr: The last learning rate that the user asked for, None where a scout chose it.
         val: Whether each loss was measured after its step, on held-out data.
         batch_size: Samples in a batch, None where unknown.
     """
@@ -138,6 +139,7 @@ class Context:
     momentum: float = 0.0
     total_steps: int | None = None
     schedule: str = "one_cycle"
+    end_lr: float | None = None
     val: bool = False
     batch_size: int | None = None
 

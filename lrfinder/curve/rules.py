@@ -14,11 +14,12 @@ from lrfinder.curve import other_finders
 from lrfinder.curve.arrays import Floats
 from lrfinder.curve.auto import choose as choose_auto
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
+from lrfinder.curve.remedies import why_few_points
 from lrfinder.curve.suggestion import Suggestion
 from lrfinder.curve.sweep import MIN_POINTS
 from lrfinder.errors import ArgumentError, NoSuggestionError
 
-__all__ = ["RULES", "CustomRule", "Rule", "RuleEntry", "rule_name", "suggest", "suggestions", "why_few_points"]
+__all__ = ["RULES", "CustomRule", "Rule", "RuleEntry", "rule_name", "suggest", "suggestions"]
 
 Rule: TypeAlias = Callable[[Curve, Context], Suggestion]
 CustomRule: TypeAlias = Callable[[Curve, Context], float]
@@ -104,18 +105,6 @@ def rule_name(rule: str | CustomRule) -> str:
             f"rule must be one of {', '.join(RULES)}, or a function (curve, context) -> lr, got {rule=}."
         )
     return rule
-
-
-def why_few_points(curve: Curve) -> str:
-    """Return a sentence that says why a curve has few points.
-
-    Args:
-        curve: The measured sweep.
-
-    Returns:
-        The sentence.
-    """
-    return "It was cut short." if curve.stop_reason is None else curve.stop_reason.explanation
 
 
 def auto(curve: Curve, context: Context) -> Suggestion:

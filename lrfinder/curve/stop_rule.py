@@ -33,7 +33,7 @@ _EXPLANATIONS = {
     ),
     StopReason.EXHAUSTED: (
         "The loader ended before the grid of learning rates did. "
-        "Pass a loader that can be iterated again, or lower num_iter."
+        "Pass a DataLoader or a list, which can be iterated again, or lower num_iter."
     ),
 }
 

@@ -10,6 +10,7 @@ import math
 
 from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.explosion import first_divergence_lr
+from lrfinder.curve.remedies import how_to_see_divergence
 from lrfinder.curve.stop_rule import StopReason
 
 __all__ = ["Level", "Verdict", "judge"]
@@ -131,7 +132,7 @@ def judge(lr: float, suggested_lr: float | None, curve: Curve, context: Context,
     if divergence is None and of_sweep > UNSEEN_ABOVE * float(curve.lrs[-1]):
         reason = (
             f"The range test went up to {ratio * curve.lrs[-1]:.1e} and saw no divergence; it cannot tell what happens "
-            f"at {lr:.1e}. Raise end_lr."
+            f"at {lr:.1e}. {how_to_see_divergence(curve, context)}"
         )
         return Verdict(lr=lr, level=Level.UNKNOWN, factor=factor, reason=reason)
     level = level_of(of_sweep, suggested_lr, divergence, curve)

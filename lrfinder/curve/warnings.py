@@ -4,7 +4,7 @@ import numpy as np
 
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.explosion import first_divergence_lr
-from lrfinder.curve.rules import why_few_points
+from lrfinder.curve.remedies import how_to_see_divergence, why_few_points
 from lrfinder.curve.sweep import MIN_POINTS
 
 __all__ = ["curve_warnings"]
@@ -23,7 +23,8 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
         Sentences; none for a healthy curve.
     """
     if len(curve) < MIN_POINTS:
-        return [f"The curve has only {len(curve)} points. {why_few_points(curve)}"]
+        count = f"only {len(curve)} point{'s' * (len(curve) != 1)}" if len(curve) else "no points"
+        return [f"The curve has {count}. {why_few_points(curve)}"]
     found = []
     if not curve.has_clear_descent:
         found.append(
@@ -34,7 +35,8 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
         found.append("The noise is larger than the fall of the loss. Use larger batches or repeats.")
     divergence = first_divergence_lr(curve, context)
     if divergence is None:
-        found.append(f"The loss did not diverge up to end_lr={curve.lrs[-1]:.1e}. Raise end_lr, or leave it out.")
+        remedy = how_to_see_divergence(curve, context)
+        found.append(f"The loss did not diverge up to the last learning rate {curve.lrs[-1]:.1e}. {remedy}")
     elif np.count_nonzero(curve.lrs < divergence) < FEW_POINTS:
         found.append(f"Only few points lie below divergence at {divergence:.1e}. Lower start_lr, or raise num_iter.")
     return found

@@ -1,9 +1,12 @@
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 
+from lrfinder.curve import Context, StopReason, suggest
 from lrfinder.curve.warnings import curve_warnings
+from lrfinder.errors import NoSuggestionError
 from tests.curve.curves import healthy, measured
 
 
@@ -22,13 +25,66 @@ def test_a_healthy_curve_with_negative_losses_has_none():
     [
         (np.random.default_rng(0).normal(size=100), "The curve is flat"),
         (np.full(100, 2.3), "The curve is flat"),
-        (healthy(diverges_at=10.0), r"did not diverge up to end_lr=1.0e\+00. Raise end_lr"),
+        (healthy(diverges_at=10.0), r"did not diverge up to the last learning rate 1.0e\+00. Pass an end_lr above"),
         (healthy(200)[142:], "Only few points lie below divergence at .* Lower start_lr, or raise num_iter"),
         (np.repeat([0.5, 0.0], [700, 300]) + np.random.default_rng(0).normal(size=1000), "The noise is larger"),
         (np.ones(3), "only 3 points"),
+        (np.ones(1), r"only 1 point\."),
     ],
 )
 def test_each_trouble_is_named_with_its_remedy(losses, sentence):
     found = curve_warnings(measured(losses))
     assert any(re.search(sentence, warning) for warning in found), found
     assert all(warning.endswith(".") for warning in found)
+
+
+FEW = {
+    "no points": (
+        0,
+        StopReason.NONFINITE,
+        r"no points\. The very first loss was NaN or infinite.* Look for the cause in the",
+    ),
+    "NaN": (
+        3,
+        StopReason.NONFINITE,
+        r"only 3 points\. The loss became NaN or infinite after 3 points. Lower start_lr; if",
+    ),
+    "diverged": (4, StopReason.DIVERGED, r"The loss diverged after 4 points. Lower start_lr, or raise num_iter\."),
+    "one": (1, StopReason.DIVERGED, r"only 1 point\. The loss diverged after 1 point\."),
+    "data ended": (2, StopReason.EXHAUSTED, r"The data ended\. Pass a DataLoader or a list"),
+    "Ctrl-C": (2, None, r"It was interrupted\. Run it to the end\."),
+}
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_few_points_are_explained_by_the_end_of_the_sweep(case):
+    count, reason, sentence = FEW[case]
+    [warning] = curve_warnings(dataclasses.replace(measured(np.ones(count)), stop_reason=reason))
+    assert re.search(sentence, warning), warning
+    assert "Nothing needs" not in warning
+    with pytest.raises(NoSuggestionError, match=sentence.partition(r"\. ")[2] or sentence):
+        suggest("auto", dataclasses.replace(measured(np.ones(count)), stop_reason=reason))
+
+
+END = {
+    "end_lr was given": (StopReason.FINISHED, 1.0, r"Raise end_lr, or leave it out\."),
+    "end_lr was left out": (StopReason.FINISHED, None, r"Pass an end_lr above that, such as end_lr=1e\+01\."),
+    "the data ended": (
+        StopReason.EXHAUSTED,
+        1.0,
+        r"The data ended\. Pass a DataLoader or a list, which can be iterated",
+    ),
+    "Ctrl-C": (None, 1.0, r"The sweep was interrupted; run it to the end\."),
+}
+
+
+@pytest.mark.parametrize("case", END)
+@pytest.mark.parametrize("losses", [healthy(diverges_at=10.0), np.full(100, 2.3)], ids=["falling", "flat"])
+def test_the_remedy_for_a_sweep_without_divergence_fits_its_end(case, losses):
+    reason, end_lr, sentence = END[case]
+    curve = dataclasses.replace(measured(losses), stop_reason=reason)
+    context = Context(end_lr=end_lr)
+    assert re.search(sentence, curve_warnings(curve, context)[-1])
+    if losses[0] == losses[-1]:
+        with pytest.raises(NoSuggestionError, match=sentence):
+            suggest("auto", curve, context)
