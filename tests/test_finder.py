@@ -118,7 +118,7 @@ def test_what_is_known_of_the_training_is_kept():
 )
 def test_the_remedy_fits_what_was_given(loader, ends, sentence):
     finder, batches = regression()
-    finder = LRFinder(finder.model, finder.optimizer, lambda outputs, targets: 0 * outputs.sum() + 1)
+    finder = LRFinder(finder.model, finder.optimizer, lambda outputs, targets: outputs.tanh().mean())  # never diverges
     found = finder.find(loader(batches), **ends, num_iter=30, progress=False).warnings
     assert any(re.search(sentence, each) for each in found), found
 
