@@ -187,7 +187,12 @@ class Search:
             start = start if start is not None else min(UNSCOUTED[0], (end or 1.0) / 1e4)
             return start, end if end is not None else max(UNSCOUTED[1], start * 1e4)
         self.progress.phase("scout")
-        scouted = scouted_range(self._run_sweep(scout_grid(start, end)), self._context)
+        scouted = scouted_range(
+            self._run_sweep(scout_grid(start, end)),
+            self._context,
+            num_iter=self.options.num_iter,
+            mode=self.options.mode,
+        )
         self._start_again()
         return _between(start, end, scouted)
 
@@ -200,7 +205,8 @@ class Search:
         early_stop: bool = True,
         grad_norms: bool = False,
     ) -> Curve:
-        self._sweep = Sweep(lrs, DEFAULT_STOP_RULE if early_stop else None)
+        # Running statistics that settle make a held-out loss, which has no noise, drift: that is no divergence.
+        self._sweep = Sweep(lrs, DEFAULT_STOP_RULE if early_stop and validate is None else None)
         norms = GradNormRecorder(self._step, len(lrs), self._device) if grad_norms else None
         self._error = run_sweep(
             self._sweep,

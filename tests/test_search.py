@@ -234,3 +234,16 @@ def test_refine_with_a_number_spends_no_more_than_its_budget():
     probes, steps = spent(refine=80)
     assert steps == probes * 20 <= 80
     assert spent()[0] == 0
+
+
+def test_drift_of_a_held_out_loss_before_any_learning_rate_matters_does_not_end_the_sweep():
+    """Running statistics that settle raise the loss without any noise, from the first step on."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16, momentum=0.02), nn.ReLU(), nn.Linear(16, 3))
+    with torch.no_grad():
+        model[1].running_mean.fill_(-0.3)
+    data = [(x, x[:, :3].argmax(1)) for x in torch.randn(20, 32, 4)]
+    finder = LRFinder(model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), nn.CrossEntropyLoss())
+    result = finder.find(data[4:], start_lr=1e-7, end_lr=1.0, val_loader=data[:4], progress=False)
+    assert result.lrs[-1] == 1.0
+    assert result.suggestion.lr > 1e-4

@@ -18,6 +18,7 @@ from lrfinder.errors import NoSuggestionError
 __all__ = ["choose", "for_training"]
 
 BELOW_VALLEY = 4.2  # divides the middle of the valley: a training stays at an lr that the sweep only passes
+WIDEST_GAP = 0.5  # of log(lr), that a single point counts for
 WIDEST_VALLEY = 12.0  # the middle counts up to this factor above the lr where the valley begins
 VALLEY_BEGINS = 0.8  # share of the depth that is reached where the valley begins
 BELOW_DIVERGENCE = 5.0  # divides the lr of divergence where the valley is lost in noise
@@ -132,7 +133,8 @@ def _for_schedule(context: Context) -> str:
 def _middle_of_valley(curve: Curve) -> float:
     shares = np.clip((curve.plateau - curve.unit_smoothed) / curve.depth, 0.0, 1.0)
     log_lrs = np.log(curve.lrs)
-    weights = shares**2 * np.gradient(log_lrs)  # learning rates need not be evenly spaced
+    # Learning rates need not be evenly spaced, but no point stands for a gap about it that was not measured.
+    weights = shares**2 * np.minimum(np.gradient(log_lrs), WIDEST_GAP)
     middle = math.exp(float(np.average(log_lrs, weights=weights)))
     reached = median_of_three(curve.unit_losses) <= curve.plateau - VALLEY_BEGINS * curve.depth
     return min(middle, WIDEST_VALLEY * float(curve.lrs[np.argmax(reached)])) if reached.any() else middle

@@ -48,15 +48,17 @@ class StopRule:
         floor + max(`return_share` * (start - floor), `noise_factor` * noise)
 
     for several points in a row, where *floor* is the lowest running median so far, *start* the median of the first
-    points and *noise* the mean absolute difference of successive unequal losses before the rise. A loss that fell and
-    came back for good counts too, as when all units of a network have died.
+    points and *noise* the mean absolute difference of successive unequal losses, over the first fifth of the grid and on
+    to the floor: noise that grows with the loss hides no rise. A loss that fell and came back for good counts too, as
+    when all units of a network have died.
 
     Args:
         patience: Number of points in a row that must be high, at least.
         patience_share: The same as a share of the grid; the larger of the two counts.
         return_share: Share of the fall that has to be lost again.
         noise_factor: Multiple of the noise that the loss has to rise.
-        warmup: Number of points before the rule may stop the sweep; they give start and noise.
+        warmup: Number of points before the rule may stop the sweep; they give the start.
+        noise_share: Share of the grid that gives the noise, or the points down to the floor where they are more.
     """
 
     patience: int = 3
@@ -64,6 +66,7 @@ class StopRule:
     return_share: float = 0.5
     noise_factor: float = 6.0
     warmup: int = 5
+    noise_share: float = 0.2
 
     def steps(self, num_points: int) -> int:
         """Return the number of points in a row that have to be high in a sweep of `num_points`."""
@@ -90,6 +93,9 @@ class StopRuleState:
         self._changes = 0.0  # sum of the absolute changes from loss to loss
         self._changed = 0  # number of changes in that sum
         self._in_row = 0
+        self._noise_points = math.ceil(rule.noise_share * num_points)
+        self._waiting = (0.0, 0)  # sum and number of the changes since the floor
+        self._seen = 0
 
     def diverged(self, loss: float) -> bool:
         """Return whether the sweep has diverged with the next loss.
@@ -102,14 +108,16 @@ class StopRuleState:
         """
         rise, change, self._last = loss - self._floor, abs(loss - self._last), loss
         self._window.append(loss)
+        self._seen += 1
         if rise > self._return and self._changed and rise > self._noise_factor * (self._changes / self._changed):
             self._in_row += 1
             return self._in_row >= self._steps_needed
         self._in_row = 0
         # Equal neighbours are no noise: a constant loss that flips its last bit has not diverged.
         if change > 0:
-            self._changes += change
-            self._changed += 1
+            self._waiting = (self._waiting[0] + change, self._waiting[1] + 1)
+        if self._seen <= self._noise_points:
+            self._count_changes()
         if loss < self._floor:  # otherwise the running median cannot be lower than before
             self._lower()
         return False
@@ -120,5 +128,12 @@ class StopRuleState:
         level = sorted(self._window)[self._rule.warmup // 2]
         if self._floor == math.inf:
             self._start = level
-        self._floor = min(self._floor, level)
+        if level < self._floor:
+            self._floor = level
+            self._count_changes()
         self._return = (1 + _TOLERANCE) * self._rule.return_share * (self._start - self._floor)
+
+    def _count_changes(self) -> None:
+        self._changes += self._waiting[0]
+        self._changed += self._waiting[1]
+        self._waiting = (0.0, 0)

@@ -5,11 +5,15 @@ import numpy as np
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.explosion import first_divergence_lr
 from lrfinder.curve.remedies import how_to_see_divergence, why_few_points
+from lrfinder.curve.rules import suggest
 from lrfinder.curve.sweep import MIN_POINTS
+from lrfinder.errors import NoSuggestionError
 
 __all__ = ["curve_warnings"]
 
 FEW_POINTS = 10  # fewer points below divergence show no shape
+STILL_FALLING = 2.0  # the lowest loss is at the end if the last learning rate is less than this factor above it
+WIDE_GAP = 3.0  # neighbours of which one is this factor above the other leave a gap
 
 
 def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
@@ -34,9 +38,28 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
     elif curve.noise > curve.depth:
         found.append("The noise is larger than the fall of the loss. Use larger batches or repeats.")
     divergence = first_divergence_lr(curve, context)
-    if divergence is None:
+    if divergence is None and curve.lrs[-1] < STILL_FALLING * curve.lrs[curve.lowest_index]:
         remedy = how_to_see_divergence(curve, context)
         found.append(f"The loss did not diverge up to the last learning rate {curve.lrs[-1]:.1e}. {remedy}")
-    elif np.count_nonzero(curve.lrs < divergence) < FEW_POINTS:
+    elif divergence is not None and np.count_nonzero(curve.lrs < divergence) < FEW_POINTS:
         found.append(f"Only few points lie below divergence at {divergence:.1e}. Lower start_lr, or raise num_iter.")
-    return found
+    return found + _misplaced(curve, context)
+
+
+def _misplaced(curve: Curve, context: Context) -> list[str]:
+    """Return what is doubtful about the place of the suggested learning rate among those that were tried."""
+    try:
+        lr = suggest("auto", curve, context).lr
+    except NoSuggestionError:
+        return []
+    if lr < curve.lrs[0]:
+        return [f"The suggestion {lr:.1e} lies below the first learning rate {curve.lrs[0]:.1e}. Lower start_lr."]
+    above = int(np.searchsorted(curve.lrs, lr))
+    if above == len(curve):
+        return [f"The suggestion {lr:.1e} lies above the last learning rate {curve.lrs[-1]:.1e}. Raise end_lr."]
+    below = max(above - 1, 0)
+    if curve.lrs[above] > WIDE_GAP * curve.lrs[below]:
+        gap = f"nothing was tried between {curve.lrs[below]:.1e} and {curve.lrs[above]:.1e}"
+        remedy = "Use mode='exponential', a narrower range, or a larger num_iter."
+        return [f"The suggestion {lr:.1e} lies in a gap: {gap}. {remedy}"]
+    return []

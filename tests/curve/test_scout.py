@@ -5,6 +5,7 @@ import pytest
 
 from lrfinder.curve.curve import Context
 from lrfinder.curve.scout import scout_grid, scouted_range
+from lrfinder.curve.sweep import grid
 from tests.curve.curves import measured, sgd_on_quadratic
 
 
@@ -51,3 +52,13 @@ def test_a_scout_without_points():
     curve = measured([math.nan, 1.0], np.array([1e-8, 1e-7]))
     start, end = scouted_range(curve)
     assert start < 1e-8 < end
+
+
+def test_a_linear_sweep_has_points_below_and_above_divergence():
+    lrs = scout_grid()
+    losses = np.where(lrs < 1e-3, 2.0, np.where(lrs < 1.0, 1.0, 50.0 * lrs))
+    curve = measured(losses + 0.01 * np.random.default_rng(0).normal(size=len(lrs)), lrs=lrs)
+    start, end = scouted_range(curve, num_iter=100, mode="linear")
+    points = grid(start, end, 100, "linear")
+    assert 10 < np.count_nonzero(points < 0.5) < 90
+    assert start == pytest.approx(end / 300)

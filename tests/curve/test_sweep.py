@@ -207,9 +207,10 @@ class TestStopRule:
         for i in range(rule.warmup, len(losses)):
             low = [j for j in range(i) if not high[j]]
             ends = [j for j in low if j >= rule.warmup - 1]
-            floor = min(np.median(losses[j - rule.warmup + 1 : j + 1]) for j in ends)
+            floor, lowest = min((np.median(losses[j - rule.warmup + 1 : j + 1]), j) for j in ends)
+            until = max(lowest, math.ceil(rule.noise_share * len(losses)) - 1)
             start = np.median(losses[: rule.warmup])
-            changes = [abs(losses[j] - losses[j - 1]) for j in low if j and losses[j] != losses[j - 1]]
+            changes = [abs(losses[j] - losses[j - 1]) for j in low if 0 < j <= until and losses[j] != losses[j - 1]]
             rise = max(rule.return_share * (start - floor), rule.noise_factor * np.mean(changes) if changes else np.inf)
             high[i] = losses[i] > floor + (1 + 1e-9) * rise
             if all(high[max(i - needed + 1, 0) : i + 1]):
@@ -235,6 +236,13 @@ class TestStopRule:
         losses = 0.3 + 0.05 * rng.normal(size=100)
         losses[60:] += 0.05 * 1.4 ** np.arange(40)
         assert 70 <= self.last(losses) <= 90
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_noise_in_proportion_to_the_loss_hides_no_divergence(self, seed):
+        # The mean squared error of four samples: its standard deviation is 0.7 times its mean.
+        level = np.concatenate([np.full(50, 1.0), 1.25 ** np.arange(50)])
+        losses = level * (np.random.default_rng(seed).normal(size=(100, 4)) ** 2).mean(axis=1)
+        assert 65 <= self.last(losses) <= 95
 
     def test_units_that_died_after_a_fall_stop_it(self):
         losses = np.concatenate([np.full(40, 2.3), np.linspace(2.3, 0.4, 20), np.full(40, 2.3)])

@@ -25,7 +25,10 @@ def test_a_healthy_curve_with_negative_losses_has_none():
     [
         (np.random.default_rng(0).normal(size=100), "The curve is flat"),
         (np.full(100, 2.3), "The curve is flat"),
-        (healthy(diverges_at=10.0), r"did not diverge up to the last learning rate 1.0e\+00. Pass an end_lr above"),
+        (
+            healthy(steepest_at=0.3, diverges_at=1e3),
+            r"did not diverge up to the last learning rate 1.0e\+00. Pass an end_lr above",
+        ),
         (healthy(200)[142:], "Only few points lie below divergence at .* Lower start_lr, or raise num_iter"),
         (np.repeat([0.5, 0.0], [700, 300]) + np.random.default_rng(0).normal(size=1000), "The noise is larger"),
         (np.ones(3), "only 3 points"),
@@ -88,3 +91,15 @@ def test_the_remedy_for_a_sweep_without_divergence_fits_its_end(case, losses):
     if losses[0] == losses[-1]:
         with pytest.raises(NoSuggestionError, match=sentence):
             suggest("auto", curve, context)
+
+
+def test_a_suggestion_in_a_gap_of_the_grid_is_named():
+    lrs = np.linspace(1e-6, 100.0, 100)
+    losses = np.where(lrs < 0.5, 2.0, np.where(lrs < 3.5, 1.0, 5.0 * lrs)) + 0.01 * np.sin(np.arange(100))
+    assert any("lies in a gap: nothing was tried between" in each for each in curve_warnings(measured(losses, lrs=lrs)))
+
+
+def test_a_suggestion_below_the_first_learning_rate_is_named():
+    lrs = np.geomspace(1e-2, 10.0, 100)
+    losses = np.where(lrs < 1.3e-2, 2.0, np.where(lrs < 4e-2, 1.0, 50.0 * lrs)) + 0.01 * np.sin(np.arange(100))
+    assert any("below the first learning rate" in each for each in curve_warnings(measured(losses, lrs=lrs)))
