@@ -38,7 +38,8 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
     elif curve.noise > curve.depth:
         found.append("The noise is larger than the fall of the loss. Use larger batches or repeats.")
     divergence = first_divergence_lr(curve, context)
-    if divergence is None and curve.lrs[-1] < STILL_FALLING * curve.lrs[curve.lowest_index]:
+    still_falling = curve.lrs[-1] < STILL_FALLING * curve.lrs[curve.lowest_index]
+    if divergence is None and (still_falling or not curve.has_clear_descent):
         remedy = how_to_see_divergence(curve, context)
         found.append(f"The loss did not diverge up to the last learning rate {curve.lrs[-1]:.1e}. {remedy}")
     elif divergence is not None and np.count_nonzero(curve.lrs < divergence) < FEW_POINTS:
