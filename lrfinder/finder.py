@@ -392,6 +392,7 @@ def _take_snapshot(setup: TrainingSetup, loader: Any, val_loader: Any) -> Snapsh
         devices=[setup.find_device()],
         snapshot_device=setup.snapshot_device,
         snapshot_frozen=setup.snapshot_frozen,
+        outer=setup.outer_snapshot,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from warnings import warn
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -27,10 +28,10 @@ from lrfinder.integrations.lightning_log import diagnose
 from lrfinder.integrations.lightning_lr import (
     adopt,
     attribute_of,
+    attribute_set,
     needed_value,
     selected,
     set_attribute,
-    suggested,
     top_rate,
 )
 from lrfinder.integrations.lightning_state import CAPTURED, Attributes, captured, count_from_zero, data_of, make_quiet
@@ -52,8 +53,11 @@ def find_lr(
     datamodule: pl.LightningDataModule | None = None,
     *,
     optimizer: int | str | None = None,
-    apply: bool = True,
+    apply: bool = False,
     attribute: str | None = None,
+    extra_state: Iterable[Any] = (),
+    snapshot_device: torch.device | str | None = None,
+    snapshot_frozen: bool = True,
     **find_options: Any,
 ) -> RangeTestResult:
     """Find a learning rate for `trainer.fit(module, ...)`, which afterwards trains as if this had not been called.
@@ -70,8 +74,12 @@ def find_lr(
         datamodule: As for `trainer.fit`.
         optimizer: Which one to sweep, where `configure_optimizers` returns several (manual optimization, where
             `training_step` must return the loss): its index, or its class's name (`"Adam"`, `"Adam-1"` for the second).
-        apply: Set the module's attribute, so that the next fit trains with the suggestion.
-        attribute: Name of the attribute, in the module or its `hparams`; by default `lr` or `learning_rate`.
+        apply: Set the module's attribute to the suggestion, so that the next fit trains with it.
+        attribute: Name of the attribute, in the module, the data module or their `hparams`; by default `lr` or
+            `learning_rate`. Dots lead further: `"optimizer.lr"` is `hparams["optimizer"]["lr"]`, for example.
+        extra_state: As for `LRFinder`: what a training step changes outside of module and trainer.
+        snapshot_device: As for `LRFinder`.
+        snapshot_frozen: As for `LRFinder`; False saves the copy of frozen layers.
         **find_options: For `LRFinder.find`; `total_steps` is taken from the trainer where it is not given.
 
     Returns:
@@ -79,6 +87,7 @@ def find_lr(
 
     Raises:
         ArgumentError: The trainer, the module or an option breaks a rule.
+        NoSuggestionError: `apply` was asked for, and the curve has no suggestion.
 
     Example:
         >>> import warnings, torch
@@ -93,10 +102,11 @@ def find_lr(
         ...         return torch.optim.SGD(self.parameters(), lr=self.lr)
         >>> trainer = pl.Trainer(max_epochs=10, accelerator="cpu", logger=False, enable_progress_bar=False)
         >>> module = Line()
-        >>> result = find_lr(trainer, module, torch.utils.data.DataLoader(torch.randn(256, 2), batch_size=32))
+        >>> loader = torch.utils.data.DataLoader(torch.randn(256, 2), batch_size=32)
+        >>> result = find_lr(trainer, module, loader, apply=True)
         >>> module.lr == result.suggestion.lr, trainer.global_step
         (True, 0)
-    """
+    """  # noqa: DOC502 - raised by the parts
     if isinstance(train_dataloaders, pl.LightningDataModule):
         train_dataloaders, datamodule = None, train_dataloaders
     original = getattr(module, "_orig_mod", module)  # within torch.compile's
@@ -104,13 +114,20 @@ def find_lr(
     if apply:
         attribute = attribute_of(original, datamodule, attribute)
     find_options.setdefault("progress", _shows_bars(trainer))
-    visit = _Visit(optimizer, attribute if apply else None, find_options)
+    options: dict[str, Any] = {
+        "snapshot_device": snapshot_device,
+        "snapshot_frozen": snapshot_frozen,
+        "extra_state": tuple(extra_state),
+    }
+    visit = _Visit(optimizer, attribute if apply else None, options, find_options)
     sources = [*tree_leaves(train_dataloaders), *([] if datamodule is None else [datamodule])]
     attributes = [Attributes(each) for each in [datamodule] if each]
     heeded = [callback for callback in trainer.callbacks if isinstance(callback, _HEEDED)]  # type: ignore[attr-defined]
     objects: list[Any] = [original, *captured(trainer), *heeded]
     skip = [train_dataloaders, *data_of(trainer)]
-    with Snapshot(objects, loaders=sources, parts=attributes, skip=skip), _interruptible():
+    snapshot = Snapshot(objects, loaders=sources, parts=attributes, skip=skip, **options)
+    with snapshot, _interruptible():
+        visit.setup_options["outer_snapshot"] = snapshot
         trainer.callbacks = [*heeded, visit]  # type: ignore[attr-defined]  # the trainer sets it in a connector
         make_quiet(trainer)
         count_from_zero(trainer)
@@ -132,16 +149,21 @@ def find_lr(
 class LearningRateFinder(pl.Callback):
     """Runs a range test at the start of a fit, or of given epochs, and trains on with its suggestion.
 
-    It is run when the epoch's first batch is about to be trained on, when everything is set up and a checkpoint is
-    restored, and leaves nothing behind besides the rate: the optimizer's, its schedulers', and the module's `lr` or
-    `learning_rate` and hyperparameters. A schedule is scaled as a whole: at the start of a fit its highest rate, later
-    its present rate becomes the suggestion. Checkpoints carry the results; a fit that goes on from one keeps its rate.
+    It runs before the first batch of an epoch, when everything is set up and a checkpoint is restored. It changes
+    nothing but the learning rate: the optimizer's, its schedulers', and the module's `lr` or `learning_rate` and
+    hyperparameters. A schedule is scaled as a whole: at the start of a fit its highest learning rate becomes the
+    suggestion, later its present one. Checkpoints hold the results; a fit that resumes from one keeps its learning
+    rate.
 
     Args:
         epochs: Before which epochs to run.
         optimizer: Which one to sweep, as for `find_lr`.
-        apply: Train on with the suggestion. Without it the result is just kept.
-        attribute: Name of the module's attribute; by default `lr` or `learning_rate`, if there is one.
+        apply: Continue with the suggestion; a curve without one raises `NoSuggestionError`. With False the fit goes on
+            as it was, and the result is kept.
+        attribute: As for `find_lr`; by default `lr` or `learning_rate`, if there is one.
+        extra_state: As for `LRFinder`.
+        snapshot_device: As for `LRFinder`.
+        snapshot_frozen: As for `LRFinder`.
         **find_options: For `LRFinder.find`.
 
     Attributes:
@@ -161,9 +183,16 @@ class LearningRateFinder(pl.Callback):
         optimizer: int | str | None = None,
         apply: bool = True,
         attribute: str | None = None,
+        extra_state: Iterable[Any] = (),
+        snapshot_device: torch.device | str | None = None,
+        snapshot_frozen: bool = True,
         **find_options: Any,
     ) -> None:
-        """Keep the options; nothing is run."""
+        self._setup_options = {
+            "extra_state": tuple(extra_state),
+            "snapshot_device": snapshot_device,
+            "snapshot_frozen": snapshot_frozen,
+        }
         self.results: dict[int, RangeTestResult] = {}
         self._epochs = frozenset(epochs)
         self._optimizer = optimizer
@@ -199,11 +228,12 @@ class LearningRateFinder(pl.Callback):
         _check(trainer, pl_module, standalone=False)
         data = trainer.datamodule  # type: ignore[attr-defined]  # the trainer sets it in a connector
         name = attribute_of(pl_module, data, self._attribute, required=self._attribute is not None)
-        swept, result = _find(trainer, self._optimizer, {"progress": _shows_bars(trainer), **self._options})
+        options = {"progress": _shows_bars(trainer), **self._options}
+        swept, result = _find(trainer, self._optimizer, self._setup_options, options)
         self.results[trainer.current_epoch] = result
-        lr = suggested(result) if self._apply else None
-        if lr is None:
+        if not self._apply:
             return
+        lr = result.suggestion.lr
         if name is not None:
             self._value = (name, needed_value(pl_module, data, name, top_rate(trainer, swept), lr))
             set_attribute(pl_module, data, *self._value)
@@ -234,47 +264,55 @@ class LearningRateFinder(pl.Callback):
 class _Visit(pl.Callback):
     """Goes along with a fit up to its first batch, finds a rate there, and ends the fit."""
 
-    def __init__(self, optimizer: int | str | None, attribute: str | None, find_options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        optimizer: int | str | None,
+        attribute: str | None,
+        setup_options: Mapping[str, Any],
+        find_options: Mapping[str, Any],
+    ) -> None:
         self.result: RangeTestResult | None = None
         self.value: Any = None
         self.error: BaseException | None = None
+        self.setup_options = dict(setup_options)
         self._optimizer = optimizer
         self._attribute = attribute
         self._options = dict(find_options)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         try:
-            swept, self.result = _find(trainer, self._optimizer, self._options)
-            lr = None if self._attribute is None else suggested(self.result)
-            if self._attribute is not None and lr is not None:
-                self._apply(trainer, swept, self._attribute, lr)
+            swept, self.result = _find(trainer, self._optimizer, self.setup_options, self._options)
+            if self._attribute is not None:
+                self._apply(trainer, swept, self._attribute, self.result.suggestion.lr)
         except BaseException as error:  # noqa: BLE001 - raised again outside: here Lightning would exit on Ctrl-C
             self.error = error
         raise _TunerExitException
 
     def _apply(self, trainer: pl.Trainer, swept: Optimizer, name: str, lr: float) -> None:
-        """Find the value that the attribute needs, and see whether the optimizers of the next fit follow it."""
+        """Find the value that the attribute needs, and check that the optimizers of the next fit follow it."""
         module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]  # as above
         index = trainer.optimizers.index(swept)
         self.value = needed_value(module, data, name, top_rate(trainer, swept), lr)
-        set_attribute(module, data, name, self.value)
-        trainer.strategy.setup_optimizers(trainer)
+        with attribute_set(module, data, name, self.value):
+            trainer.strategy.setup_optimizers(trainer)
         used = top_rate(trainer, trainer.optimizers[index])
         if not isclose(used, lr, rel_tol=1e-6):
             warn(
-                f"find_lr sets {name}={self.value:.3g}, but configure_optimizers does not follow it: the rate would be "
-                f"{used:.3g}, not {lr:.3g}. Use self.{name} there, or pass apply=False.",
+                f"find_lr sets {name}={self.value:.3g}, but configure_optimizers does not follow it: the learning rate "
+                f"would be {used:.3g}, not {lr:.3g}. Use self.{name} there, or pass apply=False.",
                 LRFinderWarning,
                 stacklevel=2,
             )
 
 
-def _find(trainer: pl.Trainer, which: int | str | None, options: dict[str, Any]) -> tuple[Optimizer, RangeTestResult]:
+def _find(
+    trainer: pl.Trainer, which: int | str | None, setup_options: Mapping[str, Any], options: dict[str, Any]
+) -> tuple[Optimizer, RangeTestResult]:
     # Within a fit that is about to train on a batch.
     swept = selected(trainer.optimizers, which)
     options.setdefault("total_steps", _steps_left(trainer))
     step = LightningStep(trainer, swept)
-    finder = lightning_finder(trainer, step, swept, captured(trainer), data_of(trainer))
+    finder = lightning_finder(trainer, step, swept, **setup_options)
     with only_step_listens(trainer, step):
         return swept, finder.find(train_batches(trainer), **options)
 

@@ -1,19 +1,19 @@
 """Where Lightning's users keep the learning rate, and how a found one comes into use."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from math import isclose
 from numbers import Real
 from typing import Any
-from warnings import warn
 
 import lightning.pytorch as pl
 from torch.optim import Optimizer
 
-from lrfinder.errors import ArgumentError, LRFinderWarning, NoSuggestionError
+from lrfinder.errors import ArgumentError
 from lrfinder.optim import largest_group, set_group_lrs
 from lrfinder.result import RangeTestResult
 
-__all__ = ["adopt", "attribute_of", "needed_value", "selected", "set_attribute", "suggested", "top_rate"]
+__all__ = ["adopt", "attribute_of", "attribute_set", "needed_value", "selected", "set_attribute", "top_rate"]
 
 _NAMES = ("lr", "learning_rate")
 
@@ -50,28 +50,23 @@ def selected(optimizers: Sequence[Optimizer], which: int | str | None) -> Optimi
     raise ArgumentError(f"find_lr(optimizer=...) must be an index or a name of these ({known}), got {which!r}.")
 
 
-def suggested(result: RangeTestResult) -> float | None:
-    """Return the suggested rate; where there is none, say so in a warning.
-
-    Args:
-        result: What was found.
-
-    Returns:
-        The rate, or None.
-    """
-    try:
-        return result.suggestion.lr
-    except NoSuggestionError as error:
-        warn(f"The learning rate stays as it was: {error}", LRFinderWarning, stacklevel=2)
-        return None
-
-
-def _holders(module: pl.LightningModule, datamodule: Any, name: str) -> Iterator[Any]:
+def _holders(module: pl.LightningModule, datamodule: Any, name: str) -> Iterator[tuple[Any, str]]:
+    """Give, for each place where the attribute is, the object or mapping that holds it and its name there."""
     for owner in (module, datamodule):
-        if owner is not None and hasattr(owner, name):
-            yield owner
-        if name in getattr(owner, "hparams", ()):
-            yield owner.hparams
+        for root in () if owner is None else (owner, owner.hparams):
+            if isinstance(root, Mapping) and name in root:  # a key that has dots itself
+                yield root, name
+                continue
+            *path, last = name.split(".")
+            holder = root
+            for part in path:
+                holder = holder.get(part) if isinstance(holder, Mapping) else getattr(holder, part, None)
+            if last in holder if isinstance(holder, Mapping) else hasattr(holder, last):
+                yield holder, last
+
+
+def _value_at(holder: Any, name: str) -> Any:
+    return holder[name] if isinstance(holder, Mapping) else getattr(holder, name)
 
 
 def attribute_of(module: pl.LightningModule, datamodule: Any, name: str | None, *, required: bool = True) -> str | None:
@@ -111,11 +106,33 @@ def set_attribute(module: pl.LightningModule, datamodule: Any, name: str, value:
         name: The attribute's name.
         value: Its value.
     """
-    for holder in list(_holders(module, datamodule, name)):
-        if isinstance(holder, dict):
-            holder[name] = value
+    for holder, last in list(_holders(module, datamodule, name)):
+        if isinstance(holder, MutableMapping):
+            holder[last] = value
         else:
-            setattr(holder, name, value)
+            setattr(holder, last, value)
+
+
+@contextmanager
+def attribute_set(module: pl.LightningModule, datamodule: Any, name: str, value: Any) -> Iterator[None]:
+    """Within this context the attribute has another value.
+
+    Args:
+        module: The module.
+        datamodule: The data module, or None.
+        name: The attribute's name.
+        value: Its value.
+    """
+    before = [(holder, last, _value_at(holder, last)) for holder, last in _holders(module, datamodule, name)]
+    set_attribute(module, datamodule, name, value)
+    try:
+        yield
+    finally:
+        for holder, last, old in before:
+            if isinstance(holder, MutableMapping):
+                holder[last] = old
+            else:
+                setattr(holder, last, old)
 
 
 def needed_value(module: pl.LightningModule, datamodule: Any, name: str, top: float, lr: float) -> float:
@@ -134,8 +151,7 @@ def needed_value(module: pl.LightningModule, datamodule: Any, name: str, top: fl
     Returns:
         `lr` itself where the attribute is the rate.
     """
-    holder = next(_holders(module, datamodule, name))
-    value = holder[name] if isinstance(holder, dict) else getattr(holder, name)
+    value = _value_at(*next(_holders(module, datamodule, name)))
     value = float(value) if isinstance(value, Real) else 0.0
     return lr if value <= 0 or not top or isclose(value, top, rel_tol=1e-9) else value * lr / top
 
@@ -178,17 +194,21 @@ def adopt(trainer: pl.Trainer, optimizer: Optimizer, result: RangeTestResult) ->
     if not schedulers or not top:
         result.apply(optimizer)
         return
-    factor = result.suggestion.lr / top
+    lr = result.suggestion.lr
+
+    def scaled(value: Any) -> float:
+        return lr * (float(value) / top)  # exactly the suggestion where the value is the top
+
     for group in optimizer.param_groups:
-        group.update({key: group[key] * factor for key in ("initial_lr", "max_lr", "min_lr") if key in group})
-    set_group_lrs(optimizer, [float(group["lr"]) * factor for group in optimizer.param_groups])
+        group.update({key: scaled(group[key]) for key in ("initial_lr", "max_lr", "min_lr") if key in group})
+    set_group_lrs(optimizer, [scaled(group["lr"]) for group in optimizer.param_groups])
     for scheduler in schedulers:
-        _scale(scheduler, factor)
+        _scale(scheduler, scaled)
 
 
-def _scale(scheduler: Any, factor: float) -> None:
+def _scale(scheduler: Any, scaled: Callable[[Any], float]) -> None:
     for name in ("base_lrs", "max_lrs", "_last_lr"):
         if hasattr(scheduler, name):
-            setattr(scheduler, name, [rate * factor for rate in getattr(scheduler, name)])
+            setattr(scheduler, name, [scaled(lr) for lr in getattr(scheduler, name)])
     for part in getattr(scheduler, "_schedulers", ()):  # of a chain or a sequence
-        _scale(part, factor)
+        _scale(part, scaled)

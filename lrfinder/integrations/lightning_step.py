@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 from lrfinder.distributed import ALONE, Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
-from lrfinder.integrations.lightning_state import make_quiet
+from lrfinder.integrations.lightning_state import captured, data_of, make_quiet
 from lrfinder.optim import needs_closure
+from lrfinder.snapshot import Snapshot
 from lrfinder.training import total_grad_norm
 
 __all__ = ["LightningStep", "lightning_finder", "only_step_listens", "train_batches"]
@@ -154,7 +155,13 @@ class _Fetched:
 
 
 def lightning_finder(
-    trainer: pl.Trainer, step: LightningStep, optimizer: Optimizer, captured: Sequence[Any], skipped: Sequence[Any]
+    trainer: pl.Trainer,
+    step: LightningStep,
+    optimizer: Optimizer,
+    *,
+    extra_state: Sequence[Any] = (),
+    outer_snapshot: Snapshot | None = None,
+    **options: Any,
 ) -> LRFinder:
     """Return a finder whose steps are Lightning's.
 
@@ -162,8 +169,9 @@ def lightning_finder(
         trainer: A trainer within a fit, set up as for its next step.
         step: Takes the steps.
         optimizer: The optimizer to sweep.
-        captured: Objects whose attributes are captured beside the module and the optimizers.
-        skipped: What these lead to and must not be entered.
+        extra_state: As for `LRFinder`.
+        outer_snapshot: A snapshot from before the fit.
+        **options: `snapshot_device` and `snapshot_frozen`, as for `LRFinder`.
 
     Returns:
         The finder.
@@ -182,9 +190,17 @@ def lightning_finder(
         device=trainer.strategy.root_device,
         grad_scaler=getattr(trainer.precision_plugin, "scaler", None),
         accumulation_steps=step.accumulation_steps,
-        extra_state=[each for each in trainer.optimizers if each is not optimizer],
+        extra_state=[*(each for each in trainer.optimizers if each is not optimizer), *extra_state],
+        **options,
     ).setup
-    return LRFinder.from_setup(replace(plain, make_step=make_step, captured=tuple(captured), skipped=tuple(skipped)))
+    setup = replace(
+        plain,
+        make_step=make_step,
+        captured=tuple(captured(trainer)),
+        skipped=tuple(data_of(trainer)),
+        outer_snapshot=outer_snapshot,
+    )
+    return LRFinder.from_setup(setup)
 
 
 @contextmanager

@@ -61,6 +61,8 @@ class Snapshot:
             pinned if possible.
         snapshot_frozen: Whether frozen parameters (without `requires_grad` and in no optimizer) are copied, to the
             host's memory. If not, checksums detect whether they were written to.
+        outer: A snapshot that is restored after this one. What it has copied and has not changed since is not copied
+            again.
 
     Attributes:
         optimizers: Every torch optimizer that was captured: those given, and all that were found in other objects, such
@@ -95,7 +97,9 @@ class Snapshot:
         devices: Iterable[torch.device | str] = (),
         snapshot_device: torch.device | str | None = None,
         snapshot_frozen: bool = True,
+        outer: "Snapshot | None" = None,
     ) -> None:
+        self._copies: list[StorageCopies] = []
         self._parts: list[tuple[_When, Part]] = []
         self._checksums = Checksums([])
         self._gradients = Gradients([])
@@ -111,7 +115,8 @@ class Snapshot:
                 graph = ObjectGraph(roots, skip)
                 self.optimizers = tuple(graph.optimizers)
                 state_dicts = StateDicts(extra for extra in extras if not _is_captured_whole(extra))
-                copies = self._copy_tensors(graph, device, copy_frozen=snapshot_frozen)
+                earlier = [] if outer is None else outer._copies
+                copies = self._copy_tensors(graph, device, earlier, copy_frozen=snapshot_frozen)
                 streams = RandomStreams(graph.generators, [*devices, *{tensor.device for _, tensor in graph.tensors}])
                 self._parts = self._ordered(graph, state_dicts, copies, streams, [*map(LoaderState, loaders), *parts])
                 self._used = False
@@ -174,18 +179,20 @@ class Snapshot:
         if message:
             raise RestoreError(message)
 
-    def _copy_tensors(self, graph: ObjectGraph, device: torch.device | None, *, copy_frozen: bool) -> list[Part]:
+    def _copy_tensors(
+        self, graph: ObjectGraph, device: torch.device | None, earlier: list[StorageCopies], *, copy_frozen: bool
+    ) -> list[Part]:
         """Return what puts tensors back: the objects first, then their bits."""
         tensors = TensorStates(graph.tensors)
         self._gradients = Gradients(graph.tensors)
         regions = memory_regions(_tensors_to_copy(tensors, graph))
         frozen = [region for region in regions if region.frozen]
-        copies = [StorageCopies([region for region in regions if not region.frozen], device)]
+        self._copies.append(StorageCopies([region for region in regions if not region.frozen], device, earlier))
         if copy_frozen:
-            copies.append(StorageCopies(frozen, torch.device("cpu")))
+            self._copies.append(StorageCopies(frozen, torch.device("cpu"), earlier))
         else:
             self._checksums = Checksums(frozen)
-        return [tensors, *copies]
+        return [tensors, *self._copies]
 
     def _ordered(
         self, graph: ObjectGraph, others: Part, tensors: list[Part], streams: Part, data: list[Part]
@@ -224,7 +231,8 @@ class Snapshot:
             errors.raise_if_any(changed)
             if now is _When.RESTORE:
                 self._restored = True
-                self._parts, self._checksums, self._gradients = [], Checksums([]), Gradients([])
+                self._parts, self._copies = [], []
+                self._checksums, self._gradients = Checksums([]), Gradients([])
 
 
 def _checked_device(name: torch.device | str) -> torch.device:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -130,12 +130,29 @@ class StorageCopies:
     Args:
         regions: The regions to copy.
         device: Where the copies are kept; None keeps each on the device of its original.
+        earlier: Copies that another snapshot holds. Where they have the bits of a region, they are used again.
     """
 
-    def __init__(self, regions: list[Region], device: torch.device | None = None) -> None:
+    def __init__(
+        self, regions: list[Region], device: torch.device | None = None, earlier: Iterable["StorageCopies"] = ()
+    ) -> None:
         self._regions = regions
-        self._saved = _allocate([region.words for region in regions], device)
-        _copy(self._saved, [region.words for region in regions])
+        shared = self._shared_with(earlier)
+        sources = [region.words for index, region in enumerate(regions) if index not in shared]
+        made = _allocate(sources, device)
+        _copy(made, sources)
+        remaining = iter(made)
+        self._saved = [shared[index] if index in shared else next(remaining) for index in range(len(regions))]
+
+    def _shared_with(self, earlier: Iterable["StorageCopies"]) -> dict[int, Tensor]:
+        # By the index of a region, the copy of the same memory that exists and has the same bits.
+        known = {_place(region): saved for copies in earlier for region, saved in copies.pairs()}
+        found = ((index, region, known.get(_place(region))) for index, region in enumerate(self._regions))
+        return {index: saved for index, region, saved in found if saved is not None and _has_bits(saved, region.words)}
+
+    def pairs(self) -> Iterable[tuple[Region, Tensor]]:
+        """Return each region with its copy."""
+        return zip(self._regions, self._saved, strict=True)
 
     def restore(self, errors: ErrorCollector) -> None:
         """Write the copies back; may be called any number of times.
@@ -152,6 +169,19 @@ class StorageCopies:
         except Exception:  # noqa: BLE001 - one by one, what can be written is, and the rest is named
             for region, saved in pairs:
                 errors.attempt(region.name, partial(region.words.copy_, saved))
+
+
+def _place(region: Region) -> tuple[Any, ...]:
+    words = region.words
+    if words.layout != torch.strided:
+        return ()
+    return words.device, words.data_ptr(), words.dtype, words.shape, words.stride()
+
+
+def _has_bits(saved: Tensor, words: Tensor) -> bool:
+    if words.layout != torch.strided or words.is_floating_point() or words.is_complex():
+        return False  # of integers equal values are equal bits
+    return torch.equal(saved.to(words.device), words)
 
 
 def _is_equal(words: Tensor, saved: Tensor) -> bool:

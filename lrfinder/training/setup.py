@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lrfinder.distributed import Ranks
+from lrfinder.snapshot import Snapshot
 from lrfinder.training.loss import BatchLoss
 from lrfinder.training.step import Step
 
@@ -34,6 +35,7 @@ class TrainingSetup:
         skipped: What these lead to and must not be entered, such as data sets.
         snapshot_device: As for `LRFinder`.
         snapshot_frozen: As for `LRFinder`.
+        outer_snapshot: A snapshot that the caller has taken and restores afterwards; its copies are used again.
         description: What the finder's `repr` says behind model and optimizer.
     """
 
@@ -50,6 +52,7 @@ class TrainingSetup:
     skipped: tuple[Any, ...] = ()
     snapshot_device: torch.device | str | None = None
     snapshot_frozen: bool = True
+    outer_snapshot: Snapshot | None = None
     description: str = ""
 
     def find_device(self) -> torch.device:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from lightning.pytorch.callbacks import BaseFinetuning, Callback, ModelCheckpoin
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 
-from lrfinder import ArgumentError, LRFinderError, LRFinderWarning, StopReason  # noqa: E402
+from lrfinder import ArgumentError, LRFinderError, LRFinderWarning, NoSuggestionError, StopReason  # noqa: E402
 from lrfinder.integrations.lightning import LearningRateFinder, find_lr  # noqa: E402
 from lrfinder.integrations.lightning_state import CAPTURED  # noqa: E402
+from lrfinder.snapshot import storage  # noqa: E402
 from tests.fingerprint import Fingerprint, bits, differences, process_state  # noqa: E402
 
 pytestmark = [
@@ -344,7 +346,7 @@ class Deaf(Net):
 @pytest.mark.parametrize("make", [Net, Groups, Lists])
 def test_the_next_fit_trains_with_the_suggestion(make):
     module, fitting = make(), trainer()
-    result = find_lr(fitting, module, loader(), **CLEAR)
+    result = find_lr(fitting, module, loader(), apply=True, **CLEAR)
 
     assert module.lr == module.hparams.lr == result.suggestion.lr != 0.01
     fitting.fit(module, loader())
@@ -354,7 +356,7 @@ def test_the_next_fit_trains_with_the_suggestion(make):
 
 def test_an_attribute_that_is_a_factor_of_the_rate():
     module, fitting = Renamed(), trainer()
-    result = find_lr(fitting, module, loader(), **CLEAR)
+    result = find_lr(fitting, module, loader(), apply=True, **CLEAR)
     fitting.fit(module, loader())
 
     assert fitting.optimizers[0].param_groups[0]["lr"] == pytest.approx(result.suggestion.lr, rel=1e-12)
@@ -362,17 +364,103 @@ def test_an_attribute_that_is_a_factor_of_the_rate():
 
 
 def test_a_rate_that_nobody_takes_is_said():
-    with pytest.warns(LRFinderWarning, match=r"configure_optimizers does not follow it: the rate would be 0.5"):
-        find_lr(trainer(), Deaf(), loader(), **CLEAR)
+    with pytest.warns(LRFinderWarning, match=r"does not follow it: the learning rate would be 0.5"):
+        find_lr(trainer(), Deaf(), loader(), apply=True, **CLEAR)
 
 
-def test_a_curve_without_a_suggestion_changes_nothing():
+NOTHING_LEARNED = {"start_lr": 1e-12, "end_lr": 1e-11, "num_iter": 12, "rule": "fastai_valley", "progress": False}
+
+
+def test_applying_without_a_suggestion_is_an_error_and_changes_nothing():
     module = Net()
-    with pytest.warns(LRFinderWarning, match=r"learning rate stays as it was: "):
-        result = find_lr(trainer(), module, loader(), start_lr=1e-12, end_lr=1e-11, num_iter=12, rule="fastai_valley")
+    before = Fingerprint(module=module).values
+    with pytest.raises(NoSuggestionError):
+        find_lr(trainer(), module, loader(), apply=True, **NOTHING_LEARNED)
+    assert differences(before, Fingerprint(module=module).values) == []
+    assert len(find_lr(trainer(), module, loader(), **NOTHING_LEARNED).losses) == 12
+    with pytest.raises(NoSuggestionError):
+        trainer(callbacks=[LearningRateFinder(**NOTHING_LEARNED)]).fit(Net(), loader())
 
-    assert module.lr == 0.01
-    assert len(result.losses) == 12
+
+def test_nothing_is_applied_unless_it_is_asked_for():
+    module = Net()
+    find_lr(trainer(), module, loader(), **CLEAR)
+    assert module.lr == module.hparams.lr == 0.01
+
+
+class Nested(Net):
+    """Keeps its learning rate in a group of hyperparameters, and one in an object."""
+
+    def __init__(self, optimizer):
+        super().__init__()
+        self.save_hyperparameters()
+        self.optimizer = SimpleNamespace(lr=optimizer["lr"])
+        del self.lr, self.hparams["lr"]
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.hparams.optimizer["lr"])
+
+
+def test_a_dotted_attribute_leads_into_hyperparameters_and_objects():
+    module, fitting = Nested({"lr": 0.01, "momentum": 0.9}), trainer()
+    result = find_lr(fitting, module, loader(), apply=True, attribute="optimizer.lr", **CLEAR)
+
+    assert module.hparams.optimizer == {"lr": result.suggestion.lr, "momentum": 0.9}
+    assert module.optimizer.lr == result.suggestion.lr
+    fitting.fit(module, loader())
+    assert fitting.optimizers[0].param_groups[0]["lr"] == result.suggestion.lr
+    with pytest.raises(ArgumentError, match=r"needs an attribute 'optimizer.rate'"):
+        find_lr(trainer(), module, loader(), apply=True, attribute="optimizer.rate", **FIND)
+
+
+@pytest.mark.parametrize("standalone", [True, False])
+def test_the_model_is_copied_once(standalone, monkeypatch):
+    allocate, copied = storage._allocate, []
+
+    def counting(sources, device):
+        copied.append(sum(source.numel() * source.element_size() for source in sources))
+        return allocate(sources, device)
+
+    monkeypatch.setattr(storage, "_allocate", counting)
+    module = Net()
+    module.net.append(nn.Linear(1, 50_000))
+    module.net.append(nn.Linear(50_000, 1))
+    size = sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()])
+    if standalone:
+        find_lr(trainer(), module, loader(), **FIND)
+    else:
+        trainer(max_steps=1, callbacks=[LearningRateFinder(apply=False, **FIND)]).fit(module, loader())
+    assert size <= sum(copied) < 1.01 * size
+
+
+def test_what_a_hook_changes_before_the_first_batch_is_restored():
+    class Scaling(Net):
+        def on_fit_start(self):
+            self.net[0].weight.data.mul_(0.5)
+
+    seed()
+    module = Scaling()
+    expected = bits(module.net[0].weight)
+    seen = []
+    find_lr(trainer(), module, loader(), on_step=lambda *_: seen.append(bits(module.net[0].weight)), **FIND)
+    assert bits(module.net[0].weight) == expected
+    assert expected not in seen
+
+
+def test_snapshot_options_and_extra_state_are_taken():
+    outside = nn.Linear(1, 1)
+
+    class Counting(Net):
+        def training_step(self, batch, batch_idx):
+            outside.weight.data.add_(1)
+            return super().training_step(batch, batch_idx)
+
+    before, start = bits(outside.weight), outside.weight.item()
+    options = {"extra_state": [outside], "snapshot_device": "cpu", "snapshot_frozen": False}
+    find_lr(trainer(), Counting(), loader(), **options, **FIND)
+    assert bits(outside.weight) == before
+    trainer(max_steps=1, callbacks=[LearningRateFinder(apply=False, **options, **FIND)]).fit(Counting(), loader())
+    assert outside.weight.item() == pytest.approx(start + 1)  # the fit's own step
 
 
 @pytest.mark.parametrize("make", [Net, Groups, Lists, Plateau])
@@ -649,7 +737,7 @@ def test_it_reads_the_data_of_a_module():
 def test_the_optimizer_is_named_where_there_are_several():
     for named in (1, "Adam"):
         module = Adversaries()
-        result = find_lr(trainer(), module, loader(), optimizer=named, **CLEAR)
+        result = find_lr(trainer(), module, loader(), optimizer=named, apply=True, **CLEAR)
         assert result.context.optimizer == "Adam"
         assert module.lr == result.suggestion.lr
     with pytest.raises(ArgumentError, match=r"got None and 2 optimizers \(0: 'SGD', 1: 'Adam'\)"):
@@ -699,10 +787,10 @@ def test_an_attribute_is_needed_where_it_is_to_be_set():
     module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.1)
     module._hparams = {}
     with pytest.raises(ArgumentError, match=r"apply=True\) needs an attribute 'lr' or 'learning_rate'.*none in Net"):
-        find_lr(trainer(), module, loader(), **FIND)
+        find_lr(trainer(), module, loader(), apply=True, **FIND)
     with pytest.raises(ArgumentError, match=r"needs an attribute 'rate'"):
-        find_lr(trainer(), Net(), loader(), attribute="rate", **FIND)
-    assert len(find_lr(trainer(), module, loader(), apply=False, **FIND).lrs) >= 5
+        find_lr(trainer(), Net(), loader(), apply=True, attribute="rate", **FIND)
+    assert len(find_lr(trainer(), module, loader(), **FIND).lrs) >= 5
 
 
 def test_bad_options_are_said_before_anything_is_touched():

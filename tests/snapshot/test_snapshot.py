@@ -1259,3 +1259,25 @@ def test_cycles_namespaces_and_dataclasses():
         model.table.pop(3)
         model.table[3] = 3
     watch.assert_as_before()
+
+
+def test_an_inner_snapshot_copies_only_what_the_outer_has_not():
+    model = nn.Sequential(nn.Linear(300, 300), nn.Linear(300, 300))
+    before = [bits(p) for p in model.parameters()]
+    with Snapshot([model]) as outer:
+        with torch.no_grad():
+            model[1].bias.add_(1)  # so this one is copied again
+        between = [bits(p) for p in model.parameters()]
+        with Snapshot([model], outer=outer) as inner:
+            shared = {id(saved) for copies in outer._copies for _, saved in copies.pairs()}
+            pairs = [pair for copies in inner._copies for pair in copies.pairs()]
+            copied = [region.name for region, saved in pairs if id(saved) not in shared]
+            assert copied == ["Sequential.1.bias"]
+            for p in model.parameters():
+                nn.init.zeros_(p)
+            inner.rewind()
+            assert [bits(p) for p in model.parameters()] == between
+            for p in model.parameters():
+                nn.init.ones_(p)
+        assert [bits(p) for p in model.parameters()] == between
+    assert [bits(p) for p in model.parameters()] == before
