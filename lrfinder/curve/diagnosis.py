@@ -20,14 +20,14 @@ from lrfinder.errors import ArgumentError
 
 __all__ = ["Diagnosis", "Stretch", "TrainingVerdict", "diagnose"]
 
-MOST_UNREST = 0.1  # share of the training
-NO_FALL = 2.0  # standard deviations of a bin
+MOST_UNREST = 0.04  # share of the training
+NO_FALL = 1.0  # standard deviations of a bin
 FLAT_RISE = 2.2  # standard deviations that a flat loss may rise
-NOT_HALF = 0.74  # share of the fall at half of the summed lr, below which progress was slow to come
+NOT_HALF = 0.78  # share of the fall at half of the summed lr, below which progress was slow to come
 STILL_FALLING = 0.2  # late progress per summed lr, as a share of the average
-FALLING_AT_DECAY = 0.4  # the same where the learning rate decayed early
+FALLING_AT_DECAY = 0.5  # the same where the learning rate decayed early
 LEAST_TREND = 2.0  # standard errors of the slope
-STEADY = 0.2  # progress in the second quarter, as a share of the late progress
+PICK_UP = 1.5  # late progress per summed lr, as a multiple of that in the second quarter
 EARLY_DECAY = 0.35  # share of the training
 FAR_FROM_HALF = 0.62  # share of the fall at half of the summed lr, below which a factor of ten is advised
 VAL_RISE = 0.2  # share of the fall of the validation loss that it has to rise again
@@ -227,8 +227,8 @@ def _slow(history: History, signs: Signs, done: float) -> Diagnosis | None:
     falling = signs.late > (FALLING_AT_DECAY if early else STILL_FALLING)
     if not (falling and signs.half < NOT_HALF and signs.trend > LEAST_TREND):
         return None
-    if not early and 4 * (signs.half - signs.quarter) < STEADY * signs.late:
-        return None  # a plateau, then progress: what a decaying learning rate gains
+    if not early and _picks_up(signs):
+        return None
     if early:
         first = min(round(signs.decayed_after * len(history)), len(history) - 1)
         stretch = _stretch(history, (first, len(history)), "learning rate decayed")
@@ -244,12 +244,18 @@ def _slow(history: History, signs: Signs, done: float) -> Diagnosis | None:
             "is too low."
         )
         return _found(TrainingVerdict.UNCLEAR, reason, None, stretch)
-    advice = 10.0 if signs.half < FAR_FROM_HALF else 3.0
+    advice = 10.0 if signs.half < FAR_FROM_HALF else 5.0
     reason = (
         f"The loss fell in proportion to the summed learning rate to the very end: at half of it, {signs.half:.0%} of "
         f"the fall had come. Try {advice:g} times the learning rate."
     )
     return _found(TrainingVerdict.TOO_LOW, reason, advice, stretch)
+
+
+def _picks_up(signs: Signs) -> bool:
+    """Return whether progress per summed learning rate slowed down and then gained: a decaying lr calms a high one."""
+    first, second = 4 * signs.quarter, 4 * (signs.half - signs.quarter)
+    return first > second and signs.late > PICK_UP * second
 
 
 def _settled(signs: Signs) -> Diagnosis:
