@@ -44,7 +44,8 @@ class LRFinder:
     - `criterion(model(inputs), targets)`, for `(inputs, targets)` batches; `((a, b), y)` calls `model((a, b))`,
       `(a, b, y)` calls `model(a, b)`.
     - Without a criterion the model returns its loss: `model(**batch).loss` for a mapping, `model(*batch)` for a tuple.
-    - `loss_fn(model, batch)` for everything else.
+    - `loss_fn(model, batch)` for everything else. It may return None to skip a batch. Without it, a batch that is None
+      is skipped.
     - `step(batch)` is your own forward pass, backward pass and optimizer step, as for a GAN.
 
     Args:

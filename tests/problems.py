@@ -108,6 +108,8 @@ class Setup:
     def loss(self, batch) -> Tensor:
         device = next(self.model.parameters()).device
         dtype = self.options.get("autocast")
+        if batch is None:
+            return None
         batch = to(batch, device)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             if self.loss_fn is not None:
@@ -133,13 +135,16 @@ class Setup:
             self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
-        return float(loss.detach())
+        return float(loss)
 
     def _backward(self, batches, scaler=None):
         self.optimizer.zero_grad()
         total = 0.0
         for batch in batches:
-            loss = self.loss(batch) / len(batches)
+            loss = self.loss(batch)
+            if loss is None:
+                continue
+            loss = loss / len(batches)
             (loss if scaler is None else scaler.scale(loss)).backward()
             total += loss.detach()
         return total
@@ -481,6 +486,30 @@ def model_with_its_own_loss(device):
 
     loader = DataLoader(vectors(), batch_size=8, shuffle=True, collate_fn=collate)
     return plain(device, loader, model=WithLoss(), criterion=None)
+
+
+@problem
+def batches_that_are_none(device):
+    """A collate function that returns None for a batch that holds a bad sample."""
+
+    def collate(samples):
+        x, y = (torch.stack(part) for part in zip(*samples, strict=True))
+        return None if float(x.sum()) > 5 else (x, y)
+
+    return plain(device, DataLoader(vectors(), batch_size=4, shuffle=True, collate_fn=collate))
+
+
+@problem
+def losses_that_are_none(device):
+    """A loss_fn that returns None for a batch after its forward pass, with dropout and two micro-batches a step."""
+
+    def loss_fn(model, batch):
+        outputs = model(batch[0])
+        return None if batch[1][0] == 0 else F.cross_entropy(outputs, batch[1])
+
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 3))
+    loader = DataLoader(vectors(), batch_size=4, shuffle=True)
+    return plain(device, loader, model=model, criterion=None, loss_fn=loss_fn, options={"accumulation_steps": 2})
 
 
 @problem

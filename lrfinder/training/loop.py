@@ -11,12 +11,14 @@ from torch import Tensor
 from lrfinder.curve import Sweep
 from lrfinder.distributed import DataEnded, Ranks
 from lrfinder.training.batches import Batches
+from lrfinder.training.loss import SkippedBatchError
 from lrfinder.training.loss_queue import LossQueue
 from lrfinder.training.step import Step
 
 __all__ = ["MAX_RETRIES", "Ending", "OnPoint", "run_steps", "run_sweep"]
 
 MAX_RETRIES = 40  # steps that a GradScaler may skip before the first point, while it finds its scale
+MAX_SKIPPED = 1000  # batches in a row that may have no loss
 
 OnPoint: TypeAlias = Callable[[int, float, float], None]
 
@@ -69,16 +71,9 @@ class _Stepper:
 
         Returns:
             The loss, None for a step that the scaler skipped.
-
-        Raises:
-            DataEnded: There are no more data.
         """
         while True:
-            micro_batches = self._batches.take(self._step.accumulation_steps)
-            if self._ranks.any_ended(micro_batches is None) or micro_batches is None:
-                raise DataEnded
-            set_lr()
-            loss = self.call(self._step, micro_batches)
+            loss = self._step_on_next_batch(set_lr)
             self._steps += 1
             self._after_step(self._steps)
             if not self._step.skipped:
@@ -86,6 +81,27 @@ class _Stepper:
             if self._steps > self._retries + 1 or self._retries == MAX_RETRIES:
                 return None
             self._retries += 1
+
+    def _step_on_next_batch(self, set_lr: Callable[[], object]) -> Tensor:
+        """Return the loss of a step on the next batch that has one.
+
+        Raises:
+            DataEnded: There are no more data.
+            SkippedBatchError: Batch after batch has none, or one of several ranks has none.
+        """
+        skipped = 0
+        while True:
+            micro_batches = self._batches.take(self._step.accumulation_steps)
+            if self._ranks.any_ended(micro_batches is None) or micro_batches is None:
+                raise DataEnded
+            if not skipped:
+                set_lr()
+            try:
+                return self.call(self._step, micro_batches)
+            except SkippedBatchError:
+                skipped += 1
+                if self._ranks.is_distributed or skipped == MAX_SKIPPED:
+                    raise
 
     def call(self, function: Callable[..., Tensor], *arguments: object) -> Tensor:
         self.running = True

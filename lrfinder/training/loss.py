@@ -10,7 +10,21 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lrfinder.errors import ArgumentError
 
-__all__ = ["BatchLoss"]
+__all__ = ["BatchLoss", "SkippedBatchError"]
+
+
+class SkippedBatchError(ArgumentError):
+    """A batch that the user's code wants to leave out. It reaches the user only where that is impossible.
+
+    Args:
+        reason: How the user's code said so.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"A batch cannot be skipped here, but {reason}; in several processes all ranks need a loss for each step, "
+            "and at least one batch in a thousand must have one. Leave such batches out in the loader."
+        )
 
 
 class BatchLoss:
@@ -51,17 +65,25 @@ class BatchLoss:
 
         Returns:
             A scalar loss.
-        """
+
+        Raises:
+            SkippedBatchError: The batch is None, or `loss_fn` returned None for it.
+        """  # noqa: DOC502 - raised by _compute
         if self._autocast is None:
             return self._compute(batch)
         with torch.autocast(**{"device_type": self.device.type, **self._autocast}):
             return self._compute(batch)
 
     def _compute(self, batch: Any) -> Tensor:
+        if self._loss_fn is not None:
+            loss = self._loss_fn(self.model, batch)
+            if loss is None:
+                raise SkippedBatchError("loss_fn returned None")
+            return scalar_loss(loss, "loss_fn(model, batch)")
+        if batch is None:  # as a collate function returns it for samples that it cannot use
+            raise SkippedBatchError("the loader gave None")
         if self._criterion is not None:
             return self._criterion_loss(self._criterion, batch)
-        if self._loss_fn is not None:
-            return scalar_loss(self._loss_fn(self.model, batch), "loss_fn(model, batch)")
         return _own_loss(self._outputs(batch))
 
     def _criterion_loss(self, criterion: Callable[[Any, Any], Tensor], batch: Any) -> Tensor:

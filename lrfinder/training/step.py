@@ -13,7 +13,7 @@ from lrfinder.distributed import ALONE, Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.optim import asks_for_closure, has_two_passes, needs_closure
 from lrfinder.training.grad_norm import full_norm, total_grad_norm
-from lrfinder.training.loss import BatchLoss, scalar_loss
+from lrfinder.training.loss import BatchLoss, SkippedBatchError, scalar_loss
 from lrfinder.training.moving import move
 
 __all__ = ["Step", "TrainingStep", "UserStep"]
@@ -98,7 +98,10 @@ class TrainingStep:
 
         Returns:
             The mean loss before the step, detached; of several evaluations, the first one's.
-        """
+
+        Raises:
+            SkippedBatchError: None of the micro-batches has a loss; no step was taken.
+        """  # noqa: DOC502 - raised by _accumulate
         batches = list(map(self._move, micro_batches))
         if self._closure:
             return self._step_with_closure(batches)
@@ -111,10 +114,15 @@ class TrainingStep:
         count = len(batches)
         if count == 1:
             return self._forward_backward(batches[0], 1, last=True)
-        total = self._forward_backward(batches[0], count, last=False)
-        for index in range(1, count):
-            total = total + self._forward_backward(batches[index], count, last=index == count - 1)
-        return total
+        shares = []
+        for index, batch in enumerate(batches):
+            try:
+                shares.append(self._forward_backward(batch, count, last=index == count - 1))
+            except SkippedBatchError:  # noqa: PERF203
+                if self._ranks.is_distributed or (index == count - 1 and not shares):
+                    raise
+        total = sum(shares[1:], shares[0])
+        return total if len(shares) == count else total * (count / len(shares))
 
     def _forward_backward(self, batch: Any, count: int, *, last: bool) -> Tensor:  # noqa: ARG002 - for integrations
         # Before the last micro-batch a framework may keep the gradients to its rank.

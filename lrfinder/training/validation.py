@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lrfinder.distributed import ALONE, Ranks
 from lrfinder.errors import ArgumentError
-from lrfinder.training.loss import BatchLoss
+from lrfinder.training.loss import BatchLoss, SkippedBatchError
 from lrfinder.training.moving import move
 
 __all__ = ["VAL_MODES", "Validation"]
@@ -49,7 +49,7 @@ class Validation:
         """
         model = self._batch_loss.model
         with _eval_mode(model) if self._mode == "eval" else _train_mode(model, self._batch_loss.device):
-            return torch.stack([self._loss(batch) for batch in self._batches]).mean()
+            return torch.stack(self._losses()).mean()
 
     def check(self) -> None:
         """Compute the loss of the first batch, to find out before a sweep whether that works.
@@ -72,6 +72,21 @@ class Validation:
                 f"The validation loss is computed {how}, where it raised {type(error).__name__}: {error}. {remedy}; "
                 "without val_loader and refine no validation loss is needed."
             ) from error
+
+    def _losses(self) -> list[Tensor]:
+        """Return the losses of the batches that have one.
+
+        Raises:
+            SkippedBatchError: None has one, or one of several ranks has none.
+        """
+        losses: list[Tensor] = []
+        for index, batch in enumerate(self._batches, start=1):
+            try:
+                losses.append(self._loss(batch))
+            except SkippedBatchError:  # noqa: PERF203
+                if self._ranks.is_distributed or (index == len(self._batches) and not losses):
+                    raise
+        return losses
 
     def _loss(self, batch: Any) -> Tensor:
         loss = self._batch_loss(batch).detach()

@@ -230,7 +230,7 @@ def test_a_type_error_of_the_users_own_arrives_unchanged():
         assert caught.value is error
 
 
-@pytest.mark.parametrize(("value", "kind"), [(1.0, "float"), (None, "NoneType"), ((torch.ones(()), 1), "tuple")])
+@pytest.mark.parametrize(("value", "kind"), [(1.0, "float"), ("1.0", "str"), ((torch.ones(()), 1), "tuple")])
 def test_a_loss_must_be_a_tensor(value, kind):
     with pytest.raises(ArgumentError, match=rf"loss_fn\(model, batch\) must return a scalar tensor, got {kind}"):
         batch_loss(Recording(), loss_fn=lambda model, batch: value)(1)
