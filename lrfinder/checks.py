@@ -197,7 +197,7 @@ def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
     if isinstance(inner, torch.optim.Rprop):
         raise ArgumentError(
             "LRFinder(optimizer=...) must read its learning rate at every step, got Rprop, which reads it once and "
-            "then adapts a rate per weight; a range test of it would measure nothing. Use its default rate."
+            "then adapts one per weight; a range test of it would measure nothing. Use its default learning rate."
         )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     found = [parameter for parameter in model.parameters() if id(parameter) in held]

@@ -174,7 +174,7 @@ def _demo(args: argparse.Namespace) -> int:
     picture = PictureFile("--plot", args.plot)
     digits = demo.load_digits()
     with demo.one_thread():
-        result = demo.find_rate(digits, args.epochs, progress=run_command.shows_bar(args))
+        result = demo.find_lr(digits, args.epochs, progress=run_command.shows_bar(args))
         say(result_commands.command_line_block(result))
         result.plot(picture.axes)
         picture.write()

@@ -1,4 +1,4 @@
-"""`lrfinder demo`: find a rate for a small CNN on real handwritten digits, train with it and with the usual one."""
+"""`lrfinder demo`: find a learning rate for a small CNN on handwritten digits, train with it and with the usual one."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,11 +16,10 @@ from lrfinder.finder import LRFinder
 from lrfinder.optim import make_scheduler
 from lrfinder.result import RangeTestResult
 
-__all__ = ["Digits", "accuracy_table", "compare", "find_rate", "load_digits", "one_thread", "small_cnn"]
+__all__ = ["Digits", "accuracy_table", "compare", "find_lr", "load_digits", "one_thread", "small_cnn"]
 
 BATCH_SIZE = 64
-USUAL_LR = 1e-3
-"""Adam's default rate in torch, and what most examples use."""
+USUAL_LR = 1e-3  # Adam's default in torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,7 @@ def small_cnn(seed: int) -> tuple[nn.Sequential, Adam]:
         seed: For the weights, and for the dropout and the shuffling that follow.
 
     Returns:
-        A CNN for 8 by 8 images in ten classes, and Adam at its default rate.
+        A CNN for 8 by 8 images in ten classes, and Adam with its default learning rate.
     """
     torch.manual_seed(seed)
     model = nn.Sequential(
@@ -92,7 +91,7 @@ def small_cnn(seed: int) -> tuple[nn.Sequential, Adam]:
     return model, Adam(model.parameters(), lr=USUAL_LR)
 
 
-def find_rate(digits: Digits, epochs: int, *, progress: bool = True) -> RangeTestResult:
+def find_lr(digits: Digits, epochs: int, *, progress: bool = True) -> RangeTestResult:
     """Run the range test for a training of some epochs.
 
     Args:
@@ -109,26 +108,26 @@ def find_rate(digits: Digits, epochs: int, *, progress: bool = True) -> RangeTes
     return finder.find(loader, total_steps=epochs * len(loader), progress=progress)
 
 
-def compare(digits: Digits, epochs: int, rates: Iterable[float], seeds: Iterable[int]) -> dict[float, list[float]]:
-    """Train with OneCycle up to each of several rates, with everything else the same.
+def compare(digits: Digits, epochs: int, lrs: Iterable[float], seeds: Iterable[int]) -> dict[float, list[float]]:
+    """Train with OneCycle at each of several peak learning rates, with everything else the same.
 
     Args:
         digits: The data.
         epochs: How long each training is.
-        rates: The rates to compare.
-        seeds: One training per rate and seed.
+        lrs: The peak learning rates to compare.
+        seeds: One training per learning rate and seed.
 
     Returns:
-        By rate, the share of test images that each training got right at its end.
+        By learning rate, the test accuracy of each training, as a fraction.
     """
     seeds = list(seeds)
-    return {rate: [_train(digits, epochs, rate, seed) for seed in seeds] for rate in rates}
+    return {lr: [_train(digits, epochs, lr, seed) for seed in seeds] for lr in lrs}
 
 
-def _train(digits: Digits, epochs: int, rate: float, seed: int) -> float:
+def _train(digits: Digits, epochs: int, lr: float, seed: int) -> float:
     model, optimizer = small_cnn(seed)
     loader = digits.loader()
-    scheduler = make_scheduler(optimizer, "one_cycle", rate, total_steps=epochs * len(loader))
+    scheduler = make_scheduler(optimizer, "one_cycle", lr, total_steps=epochs * len(loader))
     model.train()
     for _ in range(epochs):
         for images, labels in loader:
@@ -154,22 +153,22 @@ def accuracy_table(rows: Mapping[str, tuple[float, list[float]]]) -> str:
     """Write the accuracies below each other.
 
     Args:
-        rows: By name, a rate and the accuracies of its trainings.
+        rows: By name, a peak learning rate and the accuracies of its trainings.
 
     Returns:
         A heading and a line per row.
 
     Example:
         >>> print(accuracy_table({"suggested": (0.01, [0.975, 0.985]), "usual": (0.001, [0.95, 0.96])}))
-                     peak rate      mean    seed 0    seed 1
+                       peak lr      mean    seed 0    seed 1
         suggested      1.0e-02    98.0 %    97.5 %    98.5 %
         usual          1.0e-03    95.5 %    95.0 %    96.0 %
     """
     width = max(map(len, rows))
     trainings = len(next(iter(rows.values()))[1])
     heads = ["mean", *(f"seed {seed}" for seed in range(trainings))]
-    lines = [f"{'':<{width}}  {'peak rate':>11}" + "".join(f"{head:>10}" for head in heads)]
-    for name, (rate, accuracies) in rows.items():
+    lines = [f"{'':<{width}}  {'peak lr':>11}" + "".join(f"{head:>10}" for head in heads)]
+    for name, (lr, accuracies) in rows.items():
         shares = [sum(accuracies) / trainings, *accuracies]
-        lines.append(f"{name:<{width}}  {rate:>11.1e}" + "".join(f"{100 * share:>8.1f} %" for share in shares))
+        lines.append(f"{name:<{width}}  {lr:>11.1e}" + "".join(f"{100 * share:>8.1f} %" for share in shares))
     return "\n".join(lines)

@@ -21,7 +21,7 @@ _GIVEN_BY_THE_ACCELERATOR = ("accumulation_steps", "backward", "device", "grad_s
 
 
 def captured(accelerator: Accelerator) -> tuple[Any, ...]:
-    """Return the objects of Accelerate's that training changes: the one list of what is captured and put back.
+    """Return the objects of Accelerate that training changes: all that is captured and restored.
 
     Args:
         accelerator: The one of the training.
@@ -123,7 +123,7 @@ def _is_prepared(accelerator: Accelerator, model: nn.Module) -> bool:
 
 
 def check_strategy(accelerator: Accelerator, caller: str) -> None:
-    """Insist on a strategy under which parameters can be captured and put back.
+    """Check that parameters can be captured and restored under the accelerator's strategy.
 
     Args:
         accelerator: The accelerator of the training.
@@ -135,7 +135,7 @@ def check_strategy(accelerator: Accelerator, caller: str) -> None:
     if accelerator.distributed_type in _UNSUPPORTED:
         raise ArgumentError(
             f"{caller} works on one device and with DistributedDataParallel, got an accelerator for "
-            f"{accelerator.distributed_type.value}, which keeps parameters and optimizer state in places of its own; "
+            f"{accelerator.distributed_type.value}, which keeps parameters and optimizer state elsewhere; "
             "run the range test without it, on a smaller model or batch if need be."
         )
 

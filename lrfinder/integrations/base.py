@@ -16,7 +16,7 @@ def kept(objects: Iterable[Any], leave: Iterable[Any] = (), devices: Iterable[to
     """Put back, on every way out of a block, what objects hold and where the random streams are.
 
     Around `LRFinder.find` this undoes what getting ready for it changes: objects that a framework makes, wraps or
-    registers. Values of tensors are not copied, those that the sweep writes are `find`'s own business.
+    registers. Values of tensors are not copied: `find` restores those that the sweep writes.
 
     Args:
         objects: Kept with all that is reached from their attributes through modules, optimizers and plain containers.

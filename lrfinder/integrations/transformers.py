@@ -36,7 +36,7 @@ _SCHEDULES = {
     "reduce_lr_on_plateau": "plateau",
     "greedy": "plateau",
 }
-"""`TrainingArguments.lr_scheduler_type` and the schedule of ours that it is; any other is a "lambda"."""
+"""By `TrainingArguments.lr_scheduler_type`, the name of the schedule in `lrfinder.SCHEDULES`; others are a "lambda"."""
 
 
 def find_lr(
@@ -51,18 +51,18 @@ def find_lr(
     """Run a range test on what `trainer.train()` would train, and leave the trainer as it was, bit for bit.
 
     Data loader, collator, `training_step`, `compute_loss`, label smoothing, accumulation, clipping, mixed precision and
-    parameter groups are the trainer's own; a point of the curve is the loss of a whole optimizer step, as the trainer
-    reckons it for its log, unrounded. Callbacks are not called, and nothing is logged or saved. It works before a
-    `train()` and between two.
+    parameter groups are the trainer's. A point of the curve is the loss of a whole optimizer step, as the trainer would
+    log it, without rounding. Callbacks are not called, and nothing is logged or saved. Call it before a `train()` or
+    between two.
 
     Args:
         trainer: A `Trainer`, of transformers or of a library that builds on it.
-        apply: Make the suggestion the rate of the next `train()`, as `set_lr(trainer, result)` does.
+        apply: Make the suggestion the peak learning rate of the next `train()`, as `set_lr(trainer, result)` does.
         extra_state: As for `LRFinder`: what a custom `compute_loss` changes outside of trainer and model.
         snapshot_device: As for `LRFinder`.
         snapshot_frozen: As for `LRFinder`; False saves the copy of a frozen base model under adapters.
         **find_options: As for `LRFinder.find`, which takes `total_steps` and `schedule` from `trainer.args` here. A
-            `val_loader` is `trainer.get_eval_dataloader()`, say.
+            `val_loader` can be `trainer.get_eval_dataloader()`.
 
     Returns:
         The result; `result.meta["warmup_steps"]` is the warm-up that `trainer.args` ask for.
@@ -70,7 +70,7 @@ def find_lr(
     Raises:
         ArgumentError: The trainer cannot be swept (DeepSpeed, FSDP, DataParallel, in the middle of its `train()`), or
             an option breaks a rule; nothing has been changed.
-        NoSuggestionError: `apply` was asked for, and the curve shows no rate to train with.
+        NoSuggestionError: `apply=True`, and the curve gives no suggestion.
 
     Example:
         >>> from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
@@ -81,7 +81,7 @@ def find_lr(
         ... )
         >>> trainer = Trainer(
         ...     BertForSequenceClassification(config),
-        ...     TrainingArguments("/tmp/trainer", use_cpu=True, num_train_epochs=10, report_to="none"),
+        ...     TrainingArguments("out", use_cpu=True, num_train_epochs=10, report_to="none"),
         ...     train_dataset=[{"input_ids": row, "labels": int(row[0] < 20)} for row in tokens],
         ... )
         >>> result = find_lr(trainer, start_lr=1e-4, end_lr=100.0, num_iter=40, apply=True, progress=False)
@@ -113,7 +113,7 @@ def _prepare(trainer: Trainer) -> Any:
     """
     accelerator = trainer.accelerator
     accelerator.free_memory()  # clipping would unscale what an earlier training has prepared, too
-    trainer.callback_handler = CallbackHandler(  # a `compute_loss` that logs reaches nobody
+    trainer.callback_handler = CallbackHandler(  # a `compute_loss` that logs has no listeners
         [DefaultFlowCallback], trainer.model, trainer.processing_class, None, None
     )
     trainer.is_in_train = True

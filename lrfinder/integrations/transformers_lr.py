@@ -1,4 +1,4 @@
-"""The rate at which a `Trainer` trains: where it is kept, and how another one takes its place."""
+"""The learning rate of a `Trainer`: where it is kept, and how to replace it."""
 
 from math import isclose
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["captured", "check_scheduler", "check_trainer", "data_sets", "set_lr"
 
 
 def captured(trainer: Trainer) -> tuple[Any, ...]:
-    """Return the objects of the frameworks' that a range test changes: the one list of what is captured and put back.
+    """Return the framework objects that a range test changes: all that is captured and restored.
 
     Args:
         trainer: The trainer.
@@ -32,26 +32,26 @@ def captured(trainer: Trainer) -> tuple[Any, ...]:
 
 
 def data_sets(trainer: Trainer) -> tuple[Any, ...]:
-    """Return what the trainer's attributes lead to and nobody changes: perhaps long lists.
+    """Return the data sets, which can be reached from the trainer but do not change.
 
     Args:
         trainer: The trainer.
 
     Returns:
-        Its data sets.
+        The training set and the evaluation set, or None.
     """
     return trainer.train_dataset, trainer.eval_dataset
 
 
 def check_trainer(trainer: Any, caller: str) -> None:
-    """Insist on a trainer that can be swept.
+    """Check that a trainer can be swept.
 
     Args:
         trainer: What was given as one.
         caller: The function that was called, for the message.
 
     Raises:
-        ArgumentError: It is none, is training, or trains in a way that cannot be put back.
+        ArgumentError: It is no `Trainer`, it is training, or what its training changes cannot be restored.
     """
     if not isinstance(trainer, Trainer):
         raise ArgumentError(f"{caller}(trainer=...) must be a transformers.Trainer, got {type(trainer).__name__}.")
@@ -78,42 +78,43 @@ def check_trainer(trainer: Any, caller: str) -> None:
 
 
 def check_scheduler(trainer: Trainer, caller: str) -> None:
-    """Insist on a scheduler whose rates follow from those of the parameter groups at its start.
+    """Check that the learning rates of the scheduler follow from those of the parameter groups.
 
     Args:
         trainer: The trainer.
         caller: The function that was called, for the message.
 
     Raises:
-        ArgumentError: Another kind was handed to the trainer.
+        ArgumentError: The trainer was given a scheduler of another kind.
     """
     scheduler = _own_scheduler(trainer)
     if scheduler is not None and not isinstance(scheduler, LambdaLR):
         raise ArgumentError(
             f"{caller} can rescale the schedulers of transformers.get_scheduler, got a trainer with a "
-            f"{type(scheduler).__name__} of yours; build it at the rate of the result, and the trainer with it."
+            f"{type(scheduler).__name__} of yours; build it with the learning rate of the result and pass it to a new "
+            "trainer."
         )
 
 
 def set_lr(trainer: Trainer, lr: RangeTestResult | Suggestion | float) -> None:
-    """Make a rate the top rate of the trainer's next `train()`.
+    """Set the peak learning rate of the trainer's next `train()`.
 
-    `trainer.args.learning_rate` alone does nothing once the trainer has an optimizer: one that was handed to it, or
-    that an earlier `train()` made. Then the parameter groups are written, and what a scheduler has noted of them.
+    `trainer.args.learning_rate` alone has no effect once the trainer has an optimizer, one that was passed to it or one
+    of an earlier `train()`. Then the parameter groups are written, and the learning rates that a scheduler has stored.
 
     Args:
         trainer: The trainer.
-        lr: The rate of the largest parameter group, or what holds one; the other groups keep their ratios to it.
+        lr: The learning rate of the largest parameter group, or what holds one; the other groups keep their ratios.
 
     Raises:
-        ArgumentError: The rate is no positive number, or something in the trainer keeps it from being used: a scheduler
-            that cannot be rescaled, an optimizer whose rates do not follow from the arguments. Nothing was changed.
+        ArgumentError: `lr` is no positive number, or it would not be used: the scheduler cannot be rescaled, or the
+            learning rates of the optimizer do not follow from the arguments. Nothing was changed.
         NoSuggestionError: The result has no suggestion.
 
     Example:
         >>> from torch import nn
         >>> from transformers import TrainingArguments
-        >>> trainer = Trainer(nn.Linear(2, 1), TrainingArguments("/tmp/trainer", use_cpu=True, report_to="none"))
+        >>> trainer = Trainer(nn.Linear(2, 1), TrainingArguments("out", use_cpu=True, report_to="none"))
         >>> set_lr(trainer, 3e-4)
         >>> trainer.create_optimizer().param_groups[0]["lr"]
         0.0003
@@ -121,26 +122,26 @@ def set_lr(trainer: Trainer, lr: RangeTestResult | Suggestion | float) -> None:
     check_trainer(trainer, "set_lr")
     check_scheduler(trainer, "set_lr")
     chosen = lr.suggestion if isinstance(lr, RangeTestResult) else lr
-    rate = check_positive("set_lr(lr=...)", chosen.lr if isinstance(chosen, Suggestion) else chosen)
+    new_lr = check_positive("set_lr(lr=...)", chosen.lr if isinstance(chosen, Suggestion) else chosen)
     base, ratios = _as_created(trainer)
-    rates = group_lrs(ratios, rate)
+    lrs = group_lrs(ratios, new_lr)
     before = trainer.args.learning_rate, trainer.optimizer_cls_and_kwargs
-    _write_arguments(trainer, base, rate)
+    _write_arguments(trainer, base, new_lr)
     if trainer.optimizer is not None:
-        _write_optimizer(trainer, rates, base, rate)
+        _write_optimizer(trainer, lrs, base, new_lr)
         return
     top, found_ratios = _as_created(trainer)
     found = group_lrs(found_ratios, top)
-    if not all(isclose(a, b, rel_tol=1e-6) for a, b in zip(found, rates, strict=True)):
+    if not all(isclose(a, b, rel_tol=1e-6) for a, b in zip(found, lrs, strict=True)):
         trainer.args.learning_rate, trainer.optimizer_cls_and_kwargs = before
         raise ArgumentError(
-            f"set_lr(lr={rate}) must find an optimizer whose rates follow from trainer.args.learning_rate, got rates "
-            f"{found} where {rates} were to be; have your create_optimizer use args.learning_rate."
+            f"set_lr(lr={new_lr}) needs an optimizer that follows trainer.args.learning_rate, got the learning rates "
+            f"{found} instead of {lrs}; let your create_optimizer use args.learning_rate."
         )
 
 
 def _own_scheduler(trainer: Trainer) -> Any:
-    """Return the scheduler that was handed to the trainer; its own is made anew by every training."""
+    """Return the scheduler that was passed to the trainer; every training makes a new one of the trainer's."""
     return None if trainer._created_lr_scheduler else trainer.lr_scheduler
 
 
@@ -152,29 +153,29 @@ def _as_created(trainer: Trainer) -> tuple[float, list[float]]:
         return base_lrs(optimizer)[largest_group(optimizer)], group_ratios(optimizer)
 
 
-def _write_arguments(trainer: Trainer, base: float, rate: float) -> None:
+def _write_arguments(trainer: Trainer, base: float, lr: float) -> None:
     args, kind_and_options = trainer.args, trainer.optimizer_cls_and_kwargs
-    args.learning_rate = _rescaled(args.learning_rate, base, rate)
+    args.learning_rate = _rescaled(args.learning_rate, base, lr)
     if kind_and_options is not None and "lr" in kind_and_options[1]:
         kind, options = kind_and_options
-        trainer.optimizer_cls_and_kwargs = kind, {**options, "lr": _rescaled(options["lr"], base, rate)}
+        trainer.optimizer_cls_and_kwargs = kind, {**options, "lr": _rescaled(options["lr"], base, lr)}
 
 
-def _rescaled(old: float, base: float, rate: float) -> float:
-    return rate if base in {0.0, old} else old * rate / base  # no rounding in the usual case
+def _rescaled(old: float, base: float, lr: float) -> float:
+    return lr if base in {0.0, old} else old * lr / base  # no rounding in the usual case
 
 
-def _write_optimizer(trainer: Trainer, rates: list[float], base: float, rate: float) -> None:
+def _write_optimizer(trainer: Trainer, lrs: list[float], base: float, new_lr: float) -> None:
     optimizer, scheduler = trainer.optimizer, _own_scheduler(trainer)
     default = optimizer.defaults.get("lr")
     if default is not None:  # get_scheduler computes the floors of its schedules from it
-        optimizer.defaults["lr"] = _rescaled(float(default), base, rate)
-    set_group_lrs(optimizer, rates)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        optimizer.defaults["lr"] = _rescaled(float(default), base, new_lr)
+    set_group_lrs(optimizer, lrs)
+    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
         if "initial_lr" in group:  # left by a scheduler: the next one would start from it
-            group["initial_lr"] = rate
+            group["initial_lr"] = lr
     if scheduler is not None:
         factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
-        scheduler.base_lrs = list(rates)
-        scheduler._last_lr = [rate * factor for rate, factor in zip(rates, factors, strict=True)]
+        scheduler.base_lrs = list(lrs)
+        scheduler._last_lr = [lr * factor for lr, factor in zip(lrs, factors, strict=True)]
         set_group_lrs(optimizer, scheduler._last_lr)

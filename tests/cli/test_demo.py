@@ -27,15 +27,15 @@ def test_digits_are_real_and_split_once(digits):
     assert torch.equal(demo.load_digits().train.tensors[0], images)
 
 
-def test_usual_rate_is_torchs_default():
+def test_usual_learning_rate_is_the_default_of_torch():
     model, optimizer = demo.small_cnn(seed=0)
     assert torch.optim.Adam(model.parameters()).defaults["lr"] == demo.USUAL_LR == optimizer.defaults["lr"]
 
 
-def test_trainings_differ_in_their_rate_only(digits):
+def test_trainings_differ_only_in_the_learning_rate(digits):
     with demo.one_thread():
-        once = demo.compare(digits, epochs=1, rates=[1e-3], seeds=[0, 1])
-        again = demo.compare(digits, epochs=1, rates=[1e-2, 1e-3], seeds=[1])
+        once = demo.compare(digits, epochs=1, lrs=[1e-3], seeds=[0, 1])
+        again = demo.compare(digits, epochs=1, lrs=[1e-2, 1e-3], seeds=[1])
     assert again[1e-3][0] == once[1e-3][1]
     assert again[1e-2][0] != once[1e-3][1]
 
@@ -58,7 +58,7 @@ def test_demo_prints_block_path_and_accuracies(tmp_path, monkeypatch, capsys):
     rows = dict(re.findall(r"^(\w+) +\S+ +([\d.]+) %", table, re.MULTILINE))
     suggested, usual = float(rows["suggested"]), float(rows["usual"])
     assert 95 < suggested <= 100
-    assert 50 < usual < suggested  # so few steps at the usual rate are far from enough
+    assert 50 < usual < suggested  # so few steps at the usual learning rate are far from enough
     assert re.search(rf"^suggested +{re.escape(block[1].split()[1])} ", table, re.MULTILINE)
 
 

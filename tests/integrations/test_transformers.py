@@ -535,9 +535,9 @@ class Fixed(transformers.Trainer):
         return self.optimizer
 
 
-def test_a_rate_that_would_not_be_used_is_an_error(tmp_path):
+def test_a_learning_rate_that_would_not_be_used_is_an_error(tmp_path):
     trainer = build(tmp_path, kind=Fixed)
-    with pytest.raises(ArgumentError, match=r"set_lr\(lr=0.003\) .* got rates \[0.25\] where \[0.003\]"):
+    with pytest.raises(ArgumentError, match=r"set_lr\(lr=0.003\) .* got the learning rates \[0.25\] instead of \[0.003\]"):
         set_lr(trainer, RATE)
     assert trainer.args.learning_rate == 1e-3
     assert trainer.optimizer is None
@@ -551,7 +551,7 @@ def test_a_curve_without_a_suggestion_is_not_applied(tmp_path):
 
 
 @pytest.mark.parametrize("lr", [0.0, -1.0, float("nan"), "1e-3"])
-def test_a_rate_is_a_positive_number(lr, tmp_path):
+def test_a_learning_rate_is_a_positive_number(lr, tmp_path):
     with pytest.raises(ArgumentError, match=r"set_lr\(lr=\.\.\.\) must be a positive, finite number"):
         set_lr(build(tmp_path), lr)
 
