@@ -537,7 +537,7 @@ class Fixed(transformers.Trainer):
 
 def test_a_learning_rate_that_would_not_be_used_is_an_error(tmp_path):
     trainer = build(tmp_path, kind=Fixed)
-    with pytest.raises(ArgumentError, match=r"set_lr\(lr=0.003\) .* got the learning rates \[0.25\] instead of \[0.003\]"):
+    with pytest.raises(ArgumentError, match=r"set_lr.lr=0.003. .* got the learning rates .0.25. instead of .0.003."):
         set_lr(trainer, RATE)
     assert trainer.args.learning_rate == 1e-3
     assert trainer.optimizer is None
