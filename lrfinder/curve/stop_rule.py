@@ -48,9 +48,9 @@ class StopRule:
         floor + max(`return_share` * (start - floor), `noise_factor` * noise)
 
     for several points in a row, where *floor* is the lowest running median so far, *start* the median of the first
-    points and *noise* the mean absolute difference of successive unequal losses over the first fifth of the grid, or down
-    to the floor if that is later: noise that grows with the loss hides no rise. A loss that fell and came back for good
-    counts too, as when all units of a network have died.
+    points and *noise* the mean absolute difference of successive unequal losses over the first fifth of the grid, or
+    down to the floor if that is later: noise that grows with the loss hides no rise. A loss that fell and came back for
+    good counts too, as when all units of a network have died.
 
     Args:
         patience: Number of points in a row that must be high, at least.
