@@ -222,27 +222,27 @@ class LRFinder:
         """Sweep the learning rate over some training steps, then put everything back.
 
         The setup is restored when this returns, and when it raises: a user's exception and Ctrl-C arrive unchanged,
-        with the points so far in `partial`. The loss at a rate is the training loss of a fresh batch before the
-        step at that rate. (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.)
+        with the points so far in `partial`. The loss at a learning rate is the training loss of a new batch before the
+        step at that learning rate. (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.)
 
         In a process group every rank calls this with the same arguments. Losses are means over ranks, all take the same
         decisions and return the same result; rank 0 shows the bar and issues the warnings.
 
         Args:
             loader: The training data: a `DataLoader` or any iterable of batches. An iterator is consumed.
-            start_lr: The first rate. Left out, a scout of at most 30 steps finds where the sweep should begin.
-            end_lr: The last rate, likewise.
+            start_lr: The first learning rate. By default a scout of at most 30 steps finds where the sweep begins.
+            end_lr: The last learning rate. By default the scout finds it.
             num_iter: Number of points of the sweep, at least 5. The scout's steps are extra.
-            mode: How the rates are spaced: `"exponential"` or `"linear"`.
+            mode: How the learning rates are spaced: `"exponential"` or `"linear"`.
             val_loader: Measure the loss on held-out data instead, after each step.
             val_batches: How many batches of it; they are kept on the device.
             val_mode: How the validation loss is computed: `"eval"` is eval mode without gradients, `"train"` the mode
                 that the model is in, with gradients. Refining computes it too.
             smoothing: How noise is taken out of the curve: a key of `lrfinder.SMOOTHINGS`.
             rule: Which rule makes the suggestion: a key of `lrfinder.RULES`, or a function `(curve, context) -> lr`.
-            total_steps: How many optimizer steps the training will take: long trainings want smaller rates.
-            schedule: The schedule that the suggestion is for: one of `lrfinder.SCHEDULES`. It is 0.4 times as high for
-                `"constant"`; the best peaks of all others are so close that the suggestion is the same.
+            total_steps: Length of the training in optimizer steps: long trainings need smaller learning rates.
+            schedule: The schedule of the training: one of `lrfinder.SCHEDULES`. For `"constant"` the suggestion is 0.4
+                times as high; it is the same for all others, since their best peak learning rates are close.
             refine: Also try a few learning rates in short trainings under the schedule. Needs `total_steps`; pass a
                 `val_loader` where the loader has few batches. A number is the budget in optimizer steps. The same as
                 `rule="refine"`.
