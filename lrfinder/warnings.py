@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lrfinder.curve import Curve
+from lrfinder.curve import Curve, norms_explode
 from lrfinder.optim import estimates_step_size, group_names, unwrap_optimizer
 from lrfinder.options import FindOptions
 from lrfinder.search import SearchOutcome
@@ -37,6 +37,11 @@ def setup_warnings(outcome: SearchOutcome, options: FindOptions, optimizer: Any)
         found.append(
             f"Your code raised {type(outcome.error).__name__} ({outcome.error}) on a loss that was not finite; "
             "the sweep ended there."
+        )
+    if norms_explode(outcome.curve, float("inf"), outcome.context):
+        found.append(
+            "Gradients explode: a gradient norm below divergence is more than 100 times the median. Clip them: "
+            "result.clip_norm() suggests a threshold for LRFinder(max_grad_norm=...)."
         )
     return found
 

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from lrfinder.curve.curve import Curve
+from lrfinder.curve.curve import Context, Curve
+from lrfinder.curve.stop_rule import StopReason
 from lrfinder.options import FindOptions
 from lrfinder.warnings import setup_warnings, unused_lr_warnings
 
 
 def warned(curve, optimizer, *, consumed=0, error=None, **options):
-    outcome = SimpleNamespace(curve=curve, consumed=consumed, error=error)
+    outcome = SimpleNamespace(curve=curve, context=Context(), consumed=consumed, error=error)
     return setup_warnings(outcome, FindOptions(**options), optimizer)
 
 
@@ -48,9 +49,9 @@ def test_adafactor_uses_no_lr_above_its_cap(steps_before, wrapped):
     for _ in range(steps_before):
         parameter.grad = torch.ones(2, 2)
         optimizer.step()
+    wrapper = SimpleNamespace(optimizer=optimizer, param_groups=optimizer.param_groups)
     lrs = np.array([0.1, 0.3, 0.6, 0.9])
     caps = 1 / np.sqrt(steps_before + 1 + np.arange(4))
-    wrapper = SimpleNamespace(optimizer=optimizer, param_groups=optimizer.param_groups)
     (sentence,) = warned(curve(*lrs), wrapper if wrapped else optimizer)
     assert f"above {lrs[lrs > caps].min():.1e} none was used" in sentence
     assert warned(curve(1e-4, 1e-3), optimizer) == []
@@ -95,3 +96,17 @@ def test_lr_scale_is_told():
     optimizer.param_groups[0]["lr_scale"] = 0.5
     [sentence] = warned(curve(1e-3, 1e-2), optimizer)
     assert "result.group_lrs()" in sentence
+
+
+@pytest.mark.parametrize(("norm", "expected"), [(50.0, 0), (500.0, 1), (np.inf, 1)])
+def test_exploding_gradients_are_said(norm, expected):
+    lrs = np.geomspace(1e-5, 1.0, 60)
+    losses = 1 / (1 + lrs / 1e-2) + np.minimum((lrs / 0.1) ** 4, 1e3)
+    norms = np.ones(60)
+    norms[20] = norm
+    measured = Curve(
+        lrs=lrs, losses=losses, smoothed=losses, indices=range(60), stop_reason=StopReason.DIVERGED, grad_norms=norms
+    )
+    sentences = warned(measured, sgd())
+    assert len(sentences) == expected
+    assert all(sentence.startswith("Gradients explode: ") and "clip_norm()" in sentence for sentence in sentences)

@@ -139,6 +139,22 @@ def result(kind):
     }
 
 
+def grad_norms():
+    """Gradient norms of DDP and of FSDP2: those of the mean gradient over all ranks."""
+    found = {}
+    for kind in ("ddp", "fsdp"):
+        setup = Setup(kind, plain=True)
+        found[kind] = setup.find(grad_norms=True).grad_norms.tolist()
+        found[f"{kind} clipped"] = setup.find(
+            finder=setup.finder(max_grad_norm=1e9), grad_norms=True
+        ).grad_norms.tolist()
+    setup = Setup("ddp", plain=True)
+    inputs, targets = next(iter(setup.loader))
+    setup.criterion(setup.model(inputs), targets).backward()
+    found["by hand"] = float(torch.cat([p.grad.flatten() for p in setup.model.parameters()]).norm())
+    return found
+
+
 def decisions():
     """All ranks stop at the same step for the same reason, though only one of them has a reason."""
     found = {}

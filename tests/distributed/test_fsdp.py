@@ -37,3 +37,12 @@ def test_losses_are_means_over_ranks(reports):
 def test_skips_of_the_scaler_are_the_same(reports):
     for report in reports(2):
         assert report["scaler_fsdp"] == {"changed": [], "indices": [0, 1, 2, *range(4, 10)], "steps": 12, "scale": 8.0}
+
+
+def test_gradient_norms_are_those_of_the_mean_gradient_over_all_shards(reports):
+    first, second = (report["grad_norms"] for report in reports(2))
+    assert first["ddp"] == second["ddp"]
+    np.testing.assert_allclose(first["ddp"][0], first["by hand"], rtol=1e-5)
+    for kind in ("fsdp", "ddp clipped", "fsdp clipped"):
+        np.testing.assert_allclose(first[kind], first["ddp"], rtol=1e-4)
+        np.testing.assert_allclose(second[kind], first[kind], rtol=1e-6)
