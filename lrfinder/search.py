@@ -111,6 +111,7 @@ class Search:
     _complete: list[Curve] = field(default_factory=list, init=False)
     _refined: Refined | None = field(default=None, init=False)
     _error: Exception | None = field(default=None, init=False)
+    _validate: Validation | None = field(default=None, init=False)
     _verified: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -124,8 +125,6 @@ class Search:
         self._device = self.setup.find_device()
         self._context = _context(self.setup.optimizer, self.options)
         self._validate = self._make_validation()
-        if self.options.refine and self._validate is None:
-            self._check_validation()
 
     def run(self) -> SearchOutcome:
         """Run all phases.
@@ -133,6 +132,7 @@ class Search:
         Returns:
             What was measured. The setup is left as the last phase left it.
         """
+        self._check_validation()
         self._run_sweeps()
         if self.options.refine:
             self._refined = self._refine(_mean(self._complete, self.options.smoothing))
@@ -285,16 +285,18 @@ class Search:
         if self.options.val_loader is None or self.setup.batch_loss is None:
             return None
         taken = Batches(self.options.val_loader, name="val_loader").take_first(self.options.val_batches)
-        validation = self._validation(self.setup.batch_loss, taken)
-        validation.check()
         self.snapshot.rewind()  # reading it drew random numbers: the training batches are those of a find without it
-        return validation
+        return self._validation(self.setup.batch_loss, taken)
 
     def _check_validation(self) -> None:
         # Refining needs a validation loss after the sweep: find out before it whether there is one.
-        if self.setup.batch_loss is not None:
+        if self._validate is not None:
+            self._validate.check()
+        elif self.options.refine and self.setup.batch_loss is not None:
             self._validation(self.setup.batch_loss, self.batches.take_first(1)).check()
-            self._start_again()
+        else:
+            return
+        self._start_again()
 
     def _validation(self, batch_loss: BatchLoss, batches: list[Any]) -> Validation:
         return Validation(batch_loss, batches, self.ranks, mode=self.options.val_mode)

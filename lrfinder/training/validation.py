@@ -1,7 +1,7 @@
 """The loss on a fixed set of validation batches."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -55,23 +55,32 @@ class Validation:
         """Compute the loss of the first batch, to find out before a sweep whether that works.
 
         Raises:
-            ArgumentError: It raised something; the message says in which mode, and the remedy.
-        """
-        first = Validation(self._batch_loss, self._batches[:1], self._ranks, mode=self._mode)
+            ArgumentError: It raised something in eval mode, but not in training mode; the message says so.
+            Exception: What the user's code raised otherwise, unchanged.
+        """  # noqa: DOC502 - raised by the user's code
         try:
-            first()
+            self._first(self._mode)
         except Exception as error:
-            how = "in eval mode and under torch.no_grad()" if self._mode == "eval" else "in training mode"
-            remedy = (
-                "If the loss needs training mode (a model that returns predictions in eval mode) or gradients "
-                '(torch.autograd.grad), pass val_mode="train"'
-                if self._mode == "eval"
-                else "Change loss_fn so that it works for a batch without an optimizer step"
-            )
-            raise ArgumentError(
-                f"The validation loss is computed {how}, where it raised {type(error).__name__}: {error}. {remedy}; "
-                "without val_loader and refine no validation loss is needed."
-            ) from error
+            if self._mode == "eval" and not self._ranks.is_distributed and self._works("train", not_in="eval"):
+                raise ArgumentError(
+                    "The validation loss is computed in eval mode and under torch.no_grad(), where it raised "
+                    f'{type(error).__name__}: {error} In training mode it works: pass val_mode="train", or a loss_fn '
+                    "that works in eval mode; without val_loader and refine no validation loss is needed."
+                ) from error
+            raise
+
+    def _works(self, mode: str, *, not_in: str) -> bool:
+        """Return whether the first batch has a loss in one mode, and again none in the other."""
+        with suppress(Exception):
+            self._first(mode)
+            try:
+                self._first(not_in)
+            except Exception:  # noqa: BLE001 - this is the answer
+                return True
+        return False
+
+    def _first(self, mode: str) -> None:
+        Validation(self._batch_loss, self._batches[:1], self._ranks, mode=mode)()
 
     def _losses(self) -> list[Tensor]:
         """Return the losses of the batches that have one.

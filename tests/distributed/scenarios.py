@@ -253,7 +253,7 @@ def validation():
     finder = setup.finder(loss_fn=fails_on_held_out)
     with unchanged(setup, found):
         found["fault"] = outcome(lambda: setup.find(finder=finder, val_loader=held_out))
-    return found | {"own": own[: 3 * 6], "losses": result.losses.tolist()}
+    return found | {"own": own[1 : 1 + 3 * 6], "losses": result.losses.tolist()}
 
 
 def refining_ddp():

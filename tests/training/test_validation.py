@@ -126,8 +126,19 @@ def test_a_loss_that_fails_in_eval_mode_is_found_before_the_sweep(make, options)
     options = options | ({"val_loader": data} if "val_loader" in options else {})
     with pytest.raises(ArgumentError, match=r'in eval mode and under torch.no_grad\(\), .* pass val_mode="train"'):
         finder.find(data, **RANGE, **options)
-    assert len(calls) == 1
+    assert calls == [False, True, False]  # in eval mode, in training mode, and again; no step was taken
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_an_error_in_training_mode_too_arrives_unchanged():
+    model = nn.Linear(3, 2)
+
+    def loss_fn(model, batch):
+        raise OSError("mine")
+
+    finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1), loss_fn=loss_fn)
+    with pytest.raises(OSError, match=r"^mine$"):
+        finder.find([1, 2], val_loader=[3], **RANGE)
 
 
 @pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
