@@ -12,16 +12,13 @@ __all__ = ["before_forward"]
 
 @contextmanager
 def before_forward(model: nn.Module, meet: Callable[[], None]) -> Iterator[None]:
-    """Call `meet` before each forward pass in which DDP communicates: to copy buffers, or to sort its buckets anew.
+    """Call `meet` before each forward pass in which DDP communicates: to copy buffers, or to rebuild its buckets.
 
     A compiled model is left alone, as a hook would have it compiled again.
 
     Args:
         model: A module that may be one of DDP, or contain some.
         meet: What to call.
-
-    Yields:
-        Nothing.
     """
     is_compiled = hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None
     found = [] if is_compiled else [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
