@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
-from lrfinder.integrations.base import kept
+from lrfinder.integrations.base import restored
 from lrfinder.result import RangeTestResult
 from lrfinder.training import BatchLoss, TrainingSetup, total_grad_norm
 
@@ -101,7 +101,7 @@ def find_lr(
     accumulation_steps = _accumulation_steps(taking_part, loader)
     if n_epoch is not None:
         find_options.setdefault("total_steps", max(n_epoch * len(loader) // accumulation_steps, 1))
-    with kept(captured(learner), skipped(learner), [device]):
+    with restored(captured(learner), skipped(learner), [device]):
         try:
             swept = _prepare(learner)
             step = _LearnerStep(learner, swept, accumulation_steps, n_epoch or 1)
@@ -328,7 +328,7 @@ class _LearnerStep:
         watch.reset()
         watch.record_grad_norm = bool(self.record_grad_norm)
         losses = []
-        with _autocast_kept():
+        with _autocast_restored():
             for batch in micro_batches:
                 learner.one_batch(learner.train_iter % learner.n_iter, batch)
                 losses.append(_plain(learner.loss))
@@ -353,7 +353,7 @@ class _LearnerStep:
             model.eval()
         learner.training = False
         try:
-            with _autocast_kept():
+            with _autocast_restored():
                 learner.one_batch(0, batch)
             return _plain(learner.loss)
         finally:
@@ -367,7 +367,7 @@ def _plain(loss: Tensor) -> Tensor:
 
 
 @contextmanager
-def _autocast_kept() -> Iterator[None]:
+def _autocast_restored() -> Iterator[None]:
     """Restore torch's autocast state if the block raises: MixedPrecision leaves it only when a batch is complete."""
     kinds = ("cpu", "cuda")
     state = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds]

@@ -16,7 +16,7 @@ from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 from lrfinder.distributed import Ranks
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
-from lrfinder.integrations.base import kept
+from lrfinder.integrations.base import restored
 from lrfinder.integrations.transformers_log import diagnose
 from lrfinder.integrations.transformers_lr import captured, check_scheduler, check_trainer, data_sets, set_lr
 from lrfinder.result import RangeTestResult
@@ -91,7 +91,7 @@ def find_lr(
     check_trainer(trainer, "find_lr")
     if apply:
         check_scheduler(trainer, "find_lr(apply=True)")
-    with kept(captured(trainer), data_sets(trainer), [trainer.args.device]):
+    with restored(captured(trainer), data_sets(trainer), [trainer.args.device]):
         loader = _prepare(trainer)
         finder = _finder(
             trainer, extra_state=extra_state, snapshot_device=snapshot_device, snapshot_frozen=snapshot_frozen

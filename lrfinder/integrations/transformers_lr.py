@@ -10,7 +10,7 @@ from lrfinder.checks import check_positive
 from lrfinder.curve import Suggestion
 from lrfinder.errors import ArgumentError
 from lrfinder.integrations import accelerate
-from lrfinder.integrations.base import kept
+from lrfinder.integrations.base import restored
 from lrfinder.optim import base_lrs, group_lrs, group_ratios, largest_group, set_group_lrs
 from lrfinder.result import RangeTestResult
 
@@ -147,7 +147,7 @@ def _own_scheduler(trainer: Trainer) -> Any:
 
 def _as_created(trainer: Trainer) -> tuple[float, list[float]]:
     """Return the lr of the largest group, and all groups' ratios to it, in the optimizer that would be trained."""
-    with kept(captured(trainer), data_sets(trainer), [trainer.args.device]):
+    with restored(captured(trainer), data_sets(trainer), [trainer.args.device]):
         trainer.create_optimizer()
         optimizer = trainer.optimizer
         return base_lrs(optimizer)[largest_group(optimizer)], group_ratios(optimizer)
