@@ -26,6 +26,8 @@ MOST_PROBES = 4  # short trainings in total
 PER_DECADE = 3  # learning rates per decade
 RUNGS_ABOVE = 2  # learning rates between the curve's own suggestion and the first that is tried
 TIE = 0.02  # gains that differ by less than this share count as equal: the lowest learning rate is taken
+TIE_OF_RANGE = 0.1  # and by less than this share of how far the gains of the steady ones differ
+ALIKE = 1e-3  # gains of which none differs by more than this share are those of dead networks: a decade further down
 PROBE_LENGTH_POWER = 0.2  # shorter trainings want higher learning rates: lr ~ steps^-this
 DIVERGENCE_MARGIN = 1.5  # divides the lr of divergence, for the largest lr that is suggested
 UNSTEADY_SHARE = 0.1  # share of its fall that the loss of an unsteady short training takes back
@@ -191,7 +193,8 @@ def largest_rise(losses: npt.ArrayLike) -> tuple[float, float]:
 def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Context, steps: int) -> Suggestion:
     """Return the suggestion that short trainings lead to.
 
-    Of the steady ones it takes the lowest learning rate within `TIE` of the largest gain, moved to the top of a
+    Of the steady ones it takes the lowest learning rate whose gain is nearly the largest (what is missing is less than
+    `TIE` of the largest, and than `TIE_OF_RANGE` of the difference between largest and smallest), moved to the top of a
     parabola through it and its neighbours, and held `BELOW_UNSTEADY` below unsteady ones. This is multiplied by
     (steps / total_steps)^`PROBE_LENGTH_POWER` and held below divergence.
 
@@ -208,11 +211,12 @@ def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Contex
     Raises:
         NoSuggestionError: If no short training lowered the loss.
     """
-    steady = {rung: each for rung, each in tried.items() if each.steady and each.gain > -math.inf} or tried
+    steady = _steady(tried) or tried
     most = max(each.gain for each in steady.values())
     if not most > 0:
         raise NoSuggestionError("refine: no short training lowered the loss. Look for a bug, or widen the range.")
-    rung = min(rung for rung, each in steady.items() if each.gain >= (1 - TIE) * most)
+    least = most - min(TIE * most, TIE_OF_RANGE * (most - min(each.gain for each in steady.values())))
+    rung = min(rung for rung, each in steady.items() if each.gain >= least)
     shift = 10 ** (_vertex([steady[near].gain for near in (rung - 1, rung, rung + 1) if near in steady]) / PER_DECADE)
     unsteady = min((each.lr for at, each in tried.items() if at > rung and at not in steady), default=math.inf)
     factor = (steps / (context.total_steps or steps)) ** PROBE_LENGTH_POWER
@@ -245,14 +249,19 @@ def _ranking(tried: Mapping[int, Tried], steady: Mapping[int, Tried], chosen: in
 
 
 def _next_rung(tried: Mapping[int, Tried], highest: int) -> int | None:
-    best = max(tried, key=lambda rung: (_steady_gain(tried[rung]), -rung))
-    if len(tried) == 1 or best == min(tried) or _steady_gain(tried[best]) == -math.inf:
+    gains, steady = [each.gain for each in tried.values()], _steady(tried)
+    if len(tried) > 1 and max(gains) - min(gains) <= ALIKE * abs(max(gains)):
+        return min(tried) - PER_DECADE
+    best = max(steady, key=lambda rung: (steady[rung].gain, -rung), default=min(tried))
+    if len(tried) == 1 or best == min(tried):
         return min(tried) - 1
     return best + 1 if best == max(tried) and best < highest else None
 
 
-def _steady_gain(tried: Tried) -> float:
-    return tried.gain if tried.steady else -math.inf
+def _steady(tried: Mapping[int, Tried]) -> dict[int, Tried]:
+    """Return the steady short trainings below the lowest unsteady one: a network that has died is steady above it."""
+    lowest = min((rung for rung, each in tried.items() if not each.steady or each.gain == -math.inf), default=math.inf)
+    return {rung: each for rung, each in tried.items() if rung < lowest}
 
 
 def _vertex(gains: list[float]) -> float:

@@ -171,6 +171,29 @@ class TestRefine:
         assert refined.suggestion is None
 
 
+class TestDeadNetworks:
+    def test_a_steady_lr_above_an_unsteady_one_is_that_of_a_dead_network(self):
+        own = suggest("auto", curve(), CONTEXT).lr
+
+        def probe(_, lr):
+            if lr > 3 * own:
+                return ShortTraining(1.0, FALLING)  # dead: as good as a constant prediction, and very steady
+            return ShortTraining(0.9 if lr > 1.5 * own else 0.4, RISING_AGAIN if lr > 1.5 * own else FALLING)
+
+        found = refine(probe, 2.0, curve(), CONTEXT, 125)
+        assert found.suggestion.lr < own
+
+    def test_short_trainings_that_all_end_alike_are_followed_by_one_a_decade_further_down(self):
+        found = refine(lambda _, lr: ShortTraining(0.8, FALLING), 2.0, curve(), CONTEXT, 125)
+        assert found.probes[2][0] == pytest.approx(found.probes[1][0] / 10)
+
+    def test_a_large_first_gain_makes_no_tie_of_what_is_left_to_gain(self):
+        # From 225 to 1.8 or to 3.9: the same share of the gain, and yet half of what could be had.
+        gains = {0: 225 - 1.8, -1: 225 - 2.4, -2: 225 - 3.9}
+        tried = {rung: Tried(10 ** (rung / PER_DECADE), gain, steady=True) for rung, gain in gains.items()}
+        assert choose(tried, 10.0, curve(10.0), Context(), 100).lr > 0.6
+
+
 class TestReusedBatches:
     """Where short trainings are scored on batches that they were trained on, memorizing looks like learning."""
 
