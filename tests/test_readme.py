@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import lrfinder
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "PYPI.md", "lrfinder/integrations/README.md")
+DOCUMENTS = ("README.md", ".github/PYPI.md", "lrfinder/integrations/README.md")
 FRAMEWORKS = {"accelerate", "ignite", "lightning", "peft", "transformers", "torchdata"}
 FENCE = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?```python\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -203,9 +203,9 @@ def example(page):
 
 
 def test_the_page_for_an_index_needs_no_other_file():
-    text = (ROOT / "PYPI.md").read_text(encoding="utf-8")
+    text = (ROOT / ".github/PYPI.md").read_text(encoding="utf-8")
     assert [target for target in re.findall(r"\]\((.*?)\)", text) if not target.startswith("https://")] == []
-    assert example(ROOT / "PYPI.md") == example(ROOT / "README.md")
+    assert example(ROOT / ".github/PYPI.md") == example(ROOT / "README.md")
 
 
 def test_the_printed_block_is_that_of_the_quickstart():
