@@ -27,7 +27,7 @@ NOT_HALF = 0.78  # share of the fall at half of the summed lr, below which progr
 STILL_FALLING = 0.2  # late progress per summed lr, as a share of the average
 FALLING_AT_DECAY = 0.5  # the same where the learning rate decayed early
 LEAST_TREND = 2.0  # standard errors of the slope
-PICK_UP = 1.5  # late progress per summed lr, as a multiple of that in the second quarter
+PICK_UP = 1.5  # early and late progress per summed lr, as a multiple of that in the second quarter
 EARLY_DECAY = 0.35  # share of the training
 FAR_FROM_HALF = 0.62  # share of the fall at half of the summed lr, below which a factor of ten is advised
 VAL_RISE = 0.2  # share of the fall of the validation loss that it has to rise again
@@ -255,7 +255,7 @@ def _slow(history: History, signs: Signs, done: float) -> Diagnosis | None:
 def _picks_up(signs: Signs) -> bool:
     """Return whether progress per summed learning rate slowed down and then gained: a decaying lr calms a high one."""
     first, second = 4 * signs.quarter, 4 * (signs.half - signs.quarter)
-    return first > second and signs.late > PICK_UP * second
+    return min(first, signs.late) > PICK_UP * second
 
 
 def _settled(signs: Signs) -> Diagnosis:
