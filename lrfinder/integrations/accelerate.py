@@ -4,7 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from accelerate import Accelerator
+from lrfinder.integrations.base import needs
+
+with needs("accelerate"):
+    from accelerate import Accelerator
+
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType
 from torch import Tensor, nn

@@ -80,7 +80,36 @@ import torch
 from lrfinder.snapshot import ErrorCollector, ObjectGraph, RandomStreams, interrupts_deferred
 from lrfinder.training import Step, TrainingSetup
 
-__all__ = ["Step", "TrainingSetup", "restored"]
+__all__ = ["Step", "TrainingSetup", "needs", "restored"]
+
+
+@contextmanager
+def needs(package: str) -> Iterator[None]:
+    """Say how to install a framework if it is missing when it is imported.
+
+    Args:
+        package: The name of the package that the block imports, and of the extra that installs it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ModuleNotFoundError: The package is not installed; the message has the command that installs it.
+
+    Example:
+        >>> with needs("torch"):
+        ...     import torch
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise  # something that the package needs itself
+        raise ModuleNotFoundError(
+            f"lrfinder.integrations.{package} needs {package}, which is not installed; "
+            f'run: pip install "lrfinder[{package}]"',
+            name=error.name,
+        ) from error
 
 
 @contextmanager

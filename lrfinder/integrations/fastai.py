@@ -12,7 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import fastai
+from lrfinder.integrations.base import needs
+
+with needs("fastai"):
+    import fastai
+
 import torch
 import torch.distributed as dist
 from fastai.basics import CastToTensor, L, Learner

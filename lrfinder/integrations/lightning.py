@@ -13,7 +13,11 @@ from math import isclose, isfinite
 from typing import Any
 from warnings import warn
 
-import lightning.pytorch as pl
+from lrfinder.integrations.base import needs
+
+with needs("lightning"):
+    import lightning.pytorch as pl
+
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler

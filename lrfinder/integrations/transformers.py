@@ -7,8 +7,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
+from lrfinder.integrations.base import needs
+
+with needs("transformers"):
+    import transformers
+
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import Trainer
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
