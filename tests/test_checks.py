@@ -18,7 +18,7 @@ def test_whole_numbers_of_any_library_become_plain_ints(value):
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, 10.0, "10", None, True, False, np.float64(3), float("nan"), [3]])
-def test_what_is_no_positive_whole_number_is_an_error(value):
+def test_error_for_anything_but_a_positive_integer(value):
     with pytest.raises(ArgumentError, match=r"find\(repeats=...\) must be an integer of at least 1, got .*\. Hint\.$"):
         checks.positive_int(COUNT, value, "Hint.")
 
@@ -47,7 +47,7 @@ def test_positive_numbers_of_any_library_become_plain_floats(value):
         torch.tensor(1j),
     ],
 )
-def test_what_is_no_positive_number_is_an_error(value):
+def test_error_for_anything_but_a_positive_number(value):
     with pytest.raises(ArgumentError, match=r"f\(x=...\) must be a positive, finite number, got "):
         checks.check_positive("f(x=...)", value)
 

@@ -751,7 +751,7 @@ def _is_interrupted(find, at):
     return False
 
 
-# Python swallows what is raised where it closes a generator that nobody needs any more.
+# Python ignores what is raised where it closes a generator that is no longer used.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(sys.getprofile() is not None, reason="a profiler is at work already")
 @pytest.mark.parametrize("scout", [False, True])

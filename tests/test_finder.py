@@ -573,7 +573,7 @@ def test_nan_ends_the_sweep_and_poisons_nothing(at):
 
 
 @quiet
-def test_what_the_users_code_raised_on_an_unread_nan_is_told(monkeypatch):
+def test_warning_quotes_what_the_users_code_raised_on_an_unread_nan(monkeypatch):
     from functools import partial
 
     from lrfinder import search
@@ -620,7 +620,7 @@ def test_a_warning_that_is_made_an_error_does_not_lose_the_curve():
     assert len(finder.partial.lrs) == 6
 
 
-def test_adafactors_capped_rates_are_told():
+def test_warning_that_adafactor_caps_its_lr():
     model = net()
     finder = LRFinder(model, torch.optim.Adafactor(model.parameters()), CE)
     with pytest.warns(LRFinderWarning) as caught:
@@ -636,7 +636,7 @@ def test_adafactors_capped_rates_are_told():
 
 
 @quiet
-def test_a_scaler_that_starts_too_high_is_retried_at_the_first_rate(device):
+def test_a_scaler_that_starts_too_high_is_retried_at_the_first_lr(device):
     model = net().to(device)
     scaler = torch.amp.GradScaler(device.type, init_scale=2.0**127)
     finder = LRFinder(model, adam(model), lambda o, t: 1e3 * nn.functional.cross_entropy(o, t), grad_scaler=scaler)

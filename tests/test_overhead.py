@@ -340,7 +340,7 @@ def test_compiled_models_and_optimizers_are_not_compiled_again(device):
     assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.01)
 
 
-def test_tensor_rates_are_driven_in_place(device):
+def test_tensor_lrs_are_written_in_place(device):
     model, _, batches = setup(device=device)
     rate = torch.tensor(0.01, device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, capturable=device.type == "cuda")

@@ -211,7 +211,7 @@ def test_a_teacher_that_was_not_copied(device):
     watch.assert_as_before()
 
 
-def test_an_optimizer_that_nobody_captured(device):
+def test_error_when_an_uncaptured_optimizer_steps(device):
     """It is stopped before it writes, whether it steps at once or late."""
     setup = build("gan", device)
     _, _, noise, history = setup.options["extra_state"]

@@ -109,7 +109,7 @@ def test_where_a_curve_shows_nothing_the_suggestions_say_what_is_missing(name, r
         poor.apply(optimizer(0.1))
 
 
-def test_rates_are_left_alone_where_there_is_no_suggestion():
+def test_lrs_stay_where_there_is_no_suggestion():
     swept = optimizer(0.1)
     with pytest.raises(NoSuggestionError):
         result(POOR["flat"]).apply(swept)
@@ -278,7 +278,7 @@ def test_warnings_are_issued_once_each_from_the_callers_line():
 # Rates
 
 
-def test_group_rates_keep_their_ratios():
+def test_group_lrs_keep_their_ratios():
     found = result(group_ratios=(0.1, 1.0))
     best = found.suggestion.lr
     assert found.group_lrs() == [pytest.approx(best / 10), best]
@@ -288,7 +288,7 @@ def test_group_rates_keep_their_ratios():
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, True, [0.1]])
-def test_a_rate_must_be_a_positive_number(bad):
+def test_an_lr_must_be_a_positive_number(bad):
     swept = optimizer(0.1)
     for call in (result().group_lrs, lambda s: result().apply(swept, s)):
         with pytest.raises(ArgumentError, match=r"suggestion=...\) must be a positive, finite number"):
@@ -310,7 +310,7 @@ def test_a_rules_name_in_place_of_a_suggestion_is_an_error_that_shows_the_right_
         (torch.optim.SGD, "must be a torch optimizer, got type"),
     ],
 )
-def test_what_is_no_optimizer_is_named_with_what_was_meant(given, message):
+def test_error_for_anything_but_an_optimizer_says_what_was_meant(given, message):
     with pytest.raises(ArgumentError, match=rf"RangeTestResult.apply\(optimizer=...\) .*{message}"):
         result().apply(given)
     with pytest.raises(ArgumentError, match=rf"RangeTestResult.scheduler\(optimizer=...\) .*{message}"):
@@ -334,7 +334,7 @@ def test_applying_under_an_old_scheduler_warns_that_its_next_step_overwrites_the
 
 @pytest.mark.filterwarnings("ignore:This optimizer has a scheduler")
 @pytest.mark.parametrize("tensor", [False, True])
-def test_applying_writes_every_groups_rate_and_what_a_scheduler_left(tensor):
+def test_apply_writes_the_lr_of_every_group_and_what_a_scheduler_left(tensor):
     swept = optimizer(0.01, 0.1, tensor=tensor)
     torch.optim.lr_scheduler.StepLR(swept, 1)
     holders = [group["lr"] for group in swept.param_groups]
@@ -420,7 +420,7 @@ def test_cyclic_rises_from_onset(ratio):
     assert swept.param_groups[1]["lr"] == pytest.approx(1e-7)
 
 
-def test_cyclic_rises_from_a_tenth_where_the_rate_lies_below_onset():
+def test_cyclic_rises_from_a_tenth_if_the_lr_is_below_onset():
     found = result(context=Context(total_steps=50))
     low = found.landmarks.onset / 2
     swept = optimizer(0.1)

@@ -103,7 +103,7 @@ def test_on_step_sees_the_main_sweep_only():
     assert points == list(zip(range(len(result.lrs)), result.lrs, result.losses, strict=True))
 
 
-def test_what_a_scouts_end_means_is_the_rules_business():
+def test_stop_reason_of_the_scout_is_left_to_the_rules():
     setup = Setup()
     result = setup.find(num_iter=20)
     scouted = len(setup.steps) - len(result.lrs)

@@ -74,7 +74,7 @@ def test_groups_whose_steps_do_not_depend_on_the_lr_are_named():
     assert "relative_step" in sentence
 
 
-def test_steps_that_change_nothing_are_told_where_the_loss_does_not_fall_either():
+def test_warning_if_steps_change_nothing_and_the_loss_does_not_fall():
     [sentence] = unused(moved=False)
     assert sentence.startswith("No step changed the parameters. With LRFinder(step=...), let step call")
     assert unused(moved=False, falls=True) == []
@@ -91,7 +91,7 @@ def test_an_optimizer_that_estimates_its_step_size_is_named():
     assert "Train with lr=1.0" in sentence
 
 
-def test_lr_scale_is_told():
+def test_warning_names_lr_scale():
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=1.0)
     optimizer.param_groups[0]["lr_scale"] = 0.5
     [sentence] = warned(curve(1e-3, 1e-2), optimizer)

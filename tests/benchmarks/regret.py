@@ -90,7 +90,7 @@ def _truth(entry: dict[str, Any], schedule: str) -> Truth:
 
 
 def bootstrap_interval(values: Floats, draws: int = 2000) -> tuple[float, float]:
-    """The middle 95 % of the mean when the tasks are drawn anew with replacement."""
+    """The middle 95 % of the mean when the tasks are resampled with replacement."""
     rng = np.random.default_rng(0)
     means = rng.choice(values, (draws, len(values))).mean(1)
     low, high = np.quantile(means, [0.025, 0.975])

@@ -91,7 +91,7 @@ def test_regret_by_hand():
     assert one.distance(1.0) == pytest.approx(1)
 
 
-def test_the_best_rate_is_chosen_on_other_seeds():
+def test_the_best_lr_is_chosen_on_other_seeds():
     # Seed 0 alone would choose the first rate, the others the second: seed 0 is scored at what they choose.
     finals = np.array([[0.0, 2.0, 2.0], [1.0, 0.5, 0.5]])
     one = Truth(decades=np.array([-1.0, 0.0]), starts=np.full(3, 3.0), finals=finals)

@@ -550,7 +550,7 @@ def test_ctrl_c(project):
     assert not Path("lr.json").exists()
 
 
-def test_a_reader_that_has_gone_is_no_error(project):
+def test_no_error_if_the_reader_of_the_output_has_gone(project):
     main(["run", "train.py:build", *SWEEP, "--json", "lr.json"])
     read, write = os.pipe()
     os.close(read)

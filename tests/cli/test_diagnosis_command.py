@@ -70,7 +70,7 @@ def test_columns_can_be_named_and_unknown_ones_are_listed(log, capsys):
     assert "columns: nll, rate" in capsys.readouterr().out
 
 
-def test_rows_to_come_are_told(log, capsys):
+def test_missing_rows_are_announced(log, capsys):
     assert main(["diagnose", log(2.3 - 0.001 * STEPS), "--total-steps", "2000"]) == 3
     assert "10% into the training" in capsys.readouterr().out
     assert main(["diagnose", log(2.3 - 0.001 * STEPS), "--total-steps", "20"]) == 2

@@ -30,7 +30,7 @@ class Setup:
         return parts.values | process_state()
 
 
-def test_each_setting_is_found_as_by_a_find_of_its_own():
+def test_each_setting_gets_the_result_of_a_separate_find():
     setup = Setup()
     found = compare(setup.finder, setup.loader, {"momentum": [0.0, 0.9]}, **RANGE)
     assert list(found.results) == ["momentum=0.0", "momentum=0.9"]

@@ -57,7 +57,7 @@ def test_long_rise_is_too_high_and_the_stretch_is_where_it_is():
     assert 150 < found.stretch.first < 300 < found.stretch.stop < 450
 
 
-def test_short_spike_is_no_rise():
+def test_a_short_spike_is_not_a_rise():
     spiked = RIGHT.copy()
     spiked[300:303] += 5
     assert diagnose(spiked).verdict is FINE

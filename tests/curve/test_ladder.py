@@ -87,7 +87,7 @@ class TestIsSteady:
         assert is_steady(FALLING + 0.1 * (RISING_AGAIN - FALLING))  # a rise of a twentieth of the fall, no more
 
     @pytest.mark.parametrize("seed", range(20))
-    def test_noise_is_no_rise(self, seed):
+    def test_noise_is_not_a_rise(self, seed):
         noise = np.random.default_rng(seed).normal(size=125)
 
         assert is_steady(np.linspace(2.0, 1.0, 125) + 0.3 * noise)

@@ -16,7 +16,7 @@ def flat():
     return Curve(lrs=np.geomspace(1, 2, 9), losses=[1.0] * 9, smoothed=[1.0] * 9, indices=range(9), stop_reason=None)
 
 
-def test_spreads_are_the_lowest_and_highest_rate_of_each_rule_that_applies():
+def test_spreads_are_the_lowest_and_highest_lr_of_each_rule_that_applies():
     curves = [falling(1e-2), falling(1e-1), flat()]
     by_hand = [suggestions(curve)["auto"].lr for curve in curves[:2]]
     spreads = lr_spreads(iter(curves), Context())

@@ -82,7 +82,7 @@ class TestAlignment:
 
     @pytest.mark.parametrize("lag", [0, 2, 7])
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-    def test_a_nonfinite_loss_ends_the_sweep_at_once_and_is_no_point(self, bad, lag):
+    def test_a_nonfinite_loss_ends_the_sweep_at_once_and_is_not_a_point(self, bad, lag):
         rates = grid(1e-5, 1.0, 30)
         losses = [2.0] * 10 + [bad] + [1.0] * 19
         sweep = Sweep(rates, None)
@@ -103,7 +103,7 @@ class TestAlignment:
         assert sweep.lrs.tolist() == rates.tolist()
         assert sweep.stop_lr is None
 
-    def test_a_sweep_is_not_finished_before_the_last_loss_is_told(self):
+    def test_a_sweep_is_finished_only_with_the_last_loss(self):
         sweep = Sweep(grid(1e-5, 1.0, 5))
         assert [sweep.ask() for _ in range(6)][-1] is None
         for _ in range(4):
@@ -201,7 +201,7 @@ class TestStopRule:
         return int(sweep.indices[-1]) if sweep.stop_reason is StopReason.DIVERGED else None
 
     def slow(self, losses, rule=RULE):
-        """The same, word by word as `StopRule` has it, from all losses anew at each point."""
+        """The same, word by word as `StopRule` has it, from all losses again at each point."""
         high = [False] * len(losses)
         needed = rule.steps(len(losses))
         for i in range(rule.warmup, len(losses)):
@@ -294,7 +294,7 @@ class TestStopRule:
         assert [StopRule().steps(n) for n in (5, 30, 100, 1000)] == [3, 5, 15, 150]
         assert StopRule(patience=7, patience_share=0.0).steps(1000) == 7
 
-    def test_a_long_sweep_is_told_in_constant_time_per_loss(self):
+    def test_a_long_sweep_takes_each_loss_in_constant_time(self):
         sweep = Sweep(np.geomspace(1e-6, 1, 100_000))
         drive(sweep, np.random.default_rng(0).normal(size=100_000).tolist(), lag=8)
         assert len(sweep.losses) == 100_000

@@ -181,7 +181,7 @@ def test_marks_lie_on_the_line_the_divergence_too(num):
         assert height == loss_at(curve, lr)
 
 
-def test_a_suggestion_outside_the_measured_rates_is_inside_the_limits():
+def test_a_suggestion_outside_the_measured_lrs_is_inside_the_limits():
     ax = plot_curve(_curve(20, 1e-4, 1e-2, diverge=False), _made(auto=2e-5))
     assert ax.get_xlim()[0] < 2e-5
 

@@ -76,7 +76,7 @@ def test_many_groups_name_the_outer_ones():
     assert len(ax.get_legend().get_texts()) == 6
 
 
-def test_a_zero_rate_and_a_given_axes():
+def test_a_zero_lr_and_given_axes():
     _, axes = plt.subplots(1, 2)
     assert plot_schedule(stock.ConstantLR(_optimizer(0.0), 1.0), 10, axes[1]) is axes[1]
     assert axes[1].get_ylim() == (0, 1)

@@ -111,7 +111,7 @@ def test_without_a_loss_the_message_lists_the_columns():
         ("just a text", "table with a header line"),
     ],
 )
-def test_what_is_no_log_is_an_argument_error(text, message):
+def test_argument_error_for_a_file_that_is_not_a_log(text, message):
     with pytest.raises(ArgumentError, match=message):
         log_rows(text, "x")
 

@@ -184,7 +184,7 @@ def test_an_optimizer_with_a_closure(reports):
     assert first["changed"] == second["changed"] == []
 
 
-def test_ranks_that_go_different_ways_are_told(reports):
+def test_error_when_ranks_go_different_ways(reports):
     for report in reports(2):
         kind, message = report["different_ways"]
         assert kind == "LRFinderError"

@@ -10,7 +10,7 @@ from lrfinder.distributed import SingleProcess, group_of_ranks
 from lrfinder.distributed.ranks import rank_group
 
 
-def test_without_a_group_there_is_nobody_to_agree_with():
+def test_without_a_process_group_there_is_one_process():
     with rank_group() as ranks:
         assert isinstance(ranks, SingleProcess)
 

@@ -115,7 +115,7 @@ def test_training_after_a_fault_is_training_without(place, call, error, monkeypa
 
 
 @pytest.mark.parametrize("scale", [None, 2.0**8])
-def test_a_step_is_one_of_its_own_loop(scale):
+def test_a_step_is_one_of_the_frameworks_loop(scale):
     """At one rate, without a sweep's changes to it: the losses are those of the loop, averaged over a step."""
     scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
     setup = Setup(accumulation=2, max_grad_norm=0.1, optimizer=torch.optim.SGD, scaler=scaler)
@@ -224,7 +224,7 @@ def test_what_the_accelerator_decides(option):
 
 
 @pytest.mark.parametrize("name", ["DEEPSPEED", "FSDP", "MEGATRON_LM", "XLA"])
-def test_strategies_that_keep_parameters_elsewhere(name, monkeypatch):
+def test_error_for_strategies_that_keep_parameters_elsewhere(name, monkeypatch):
     setup = Setup()
     monkeypatch.setitem(setup.accelerator.state._shared_state, "distributed_type", DistributedType[name])
     with pytest.raises(ArgumentError, match=f"finder_for works on one device .* got an accelerator for {name}"):
@@ -241,7 +241,7 @@ def test_a_model_is_prepared_if_the_accelerator_holds_it():
     finder_for(setup.accelerator, setup.model, setup.optimizer)
 
 
-def test_what_is_not_prepared():
+def test_error_for_what_is_not_prepared():
     setup = Setup()
     model = nn.Linear(6, 2)
     with pytest.raises(ArgumentError, match=r"finder_for\(model=...\) must be what accelerator.prepare"):

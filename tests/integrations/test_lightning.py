@@ -354,7 +354,7 @@ def test_the_next_fit_trains_with_the_suggestion(make):
     assert top.get("max_lr", top.get("initial_lr", top["lr"])) == result.suggestion.lr
 
 
-def test_an_attribute_that_is_a_factor_of_the_rate():
+def test_an_attribute_that_is_a_factor_of_the_lr():
     module, fitting = Renamed(), trainer()
     result = find_lr(fitting, module, loader(), apply=True, **CLEAR)
     fitting.fit(module, loader())
@@ -363,7 +363,7 @@ def test_an_attribute_that_is_a_factor_of_the_rate():
     assert module.hparams.learning_rate == pytest.approx(16 * result.suggestion.lr)
 
 
-def test_a_rate_that_nobody_takes_is_said():
+def test_warning_if_configure_optimizers_ignores_the_attribute():
     with pytest.warns(LRFinderWarning, match=r"does not follow it: the learning rate would be 0.5"):
         find_lr(trainer(), Deaf(), loader(), apply=True, **CLEAR)
 
@@ -559,7 +559,7 @@ def test_the_curve_starts_at_the_loss_of_the_first_step(accumulation):
     assert result.lrs[0] == 1e-4
 
 
-def test_the_steepest_slope_is_taken_over_the_logarithm_of_the_rate():
+def test_the_steepest_slope_is_over_the_logarithm_of_the_lr():
     from lightning.pytorch.tuner.lr_finder import _LRFinder
 
     result = find_lr(trainer(), Net(), loader(batch_size=56), start_lr=1e-5, end_lr=10.0, num_iter=80, progress=False)
@@ -571,7 +571,7 @@ def test_the_steepest_slope_is_taken_over_the_logarithm_of_the_rate():
     assert theirs.suggestion() < result.landmarks.steepest / 10
 
 
-def test_the_rate_survives_a_checkpoint(tmp_path):
+def test_the_lr_survives_a_checkpoint(tmp_path):
     finder = LearningRateFinder(**CLEAR)
     fitting = trainer(callbacks=[finder, ModelCheckpoint(tmp_path)], enable_checkpointing=True)
     fitting.fit(Net(), loader())
@@ -598,7 +598,7 @@ def test_a_find_within_a_fit_that_goes_on_from_a_checkpoint(tmp_path):
     assert fitting.optimizers[0].param_groups[0]["lr"] == finder.result.suggestion.lr == module.lr
 
 
-def test_in_the_middle_of_a_fit_the_present_rate_becomes_the_suggestion():
+def test_in_the_middle_of_a_fit_the_current_lr_becomes_the_suggestion():
     class Watch(Callback):
         def on_train_batch_end(self, trainer, *_):
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
@@ -686,7 +686,7 @@ def test_held_out_data_repeats_and_refining():
     assert refined.suggestion.rule == "refine"
 
 
-def test_what_is_told_to_find_reaches_it():
+def test_options_reach_find():
     points = []
     options = {"total_steps": 500, "on_step": lambda *point: points.append(point), "rule": "fastai_valley"}
     result = find_lr(trainer(), Net(), loader(), apply=False, **FIND, **options)

@@ -420,7 +420,7 @@ def top_rates(trainer):
     return [group.get("initial_lr", group["lr"]) for group in trainer.optimizer.param_groups]
 
 
-def test_apply_is_training_at_that_rate(tmp_path):
+def test_apply_trains_at_the_suggestion(tmp_path):
     trainer = build(tmp_path)
     result = find_lr(trainer, start_lr=1e-5, end_lr=10.0, num_iter=30, apply=True, progress=False)
     found = outcome(trainer)
@@ -445,7 +445,7 @@ def rescaled_both(model):
 @pytest.mark.parametrize(
     ("own", "rescaled"), [(own_optimizer, rescaled_optimizer), (own_both, rescaled_both)], ids=["optimizer", "both"]
 )
-def test_a_rate_reaches_an_optimizer_that_exists(own, rescaled, tmp_path):
+def test_set_lr_reaches_an_existing_optimizer(own, rescaled, tmp_path):
     trainer = build(tmp_path, trainer={"optimizers_of": own})
     set_lr(trainer, RATE)
     assert trainer.args.learning_rate == RATE
@@ -487,7 +487,7 @@ def test_the_floor_of_a_schedule_is_as_given_after_set_lr(schedule, options, flo
     assert float(scheduler.get_last_lr()[0]) == pytest.approx(floor)
 
 
-def test_a_rate_reaches_the_next_training(tmp_path):
+def test_set_lr_reaches_the_next_training(tmp_path):
     trainer = build(tmp_path)
     trainer.train()
     set_lr(trainer, RATE)
@@ -497,7 +497,7 @@ def test_a_rate_reaches_the_next_training(tmp_path):
     )
 
 
-def test_a_rate_reaches_a_class_with_options(tmp_path):
+def test_set_lr_reaches_a_class_with_options(tmp_path):
     chosen = {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.5, "momentum": 0.9})}
     trainer = build(tmp_path, trainer=chosen)
     set_lr(trainer, RATE)
@@ -566,7 +566,7 @@ def fake_strategy(trainer, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", ["DEEPSPEED", "FSDP", "MEGATRON_LM", "XLA"])
-def test_strategies_that_keep_parameters_elsewhere(name, tmp_path, monkeypatch):
+def test_error_for_strategies_that_keep_parameters_elsewhere(name, tmp_path, monkeypatch):
     trainer = build(tmp_path)
     fake_strategy(trainer, monkeypatch, name)
     with pytest.raises(ArgumentError, match=rf"find_lr works on one device .* got an accelerator for {name}"):

@@ -90,7 +90,7 @@ def test_nothing_moved():
     assert not sweep(Descent(lambda lr, step, group: 0.0)).any_moved()
 
 
-def test_what_is_put_back_between_two_sweeps_is_no_step():
+def test_restoring_between_two_sweeps_does_not_count_as_a_step():
     """The last step of the first sweep is measured by nothing: the parameters have been put back since."""
     optimizer = Descent(lambda lr, step, group: lr)
     parameter = optimizer.param_groups[0]["params"][0]

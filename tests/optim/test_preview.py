@@ -146,7 +146,7 @@ def test_the_warning_of_torch_for_a_wrong_order_still_comes_afterwards():
         scheduler.step()
 
 
-def test_rates_that_share_one_tensor_stay_shared():
+def test_lrs_that_share_one_tensor_stay_shared():
     groups = [{"params": [torch.ones(1, requires_grad=True)]} for _ in range(2)]
     optimizer = torch.optim.SGD(groups, lr=torch.tensor(0.5))
     assert optimizer.param_groups[0]["lr"] is optimizer.param_groups[1]["lr"]
@@ -165,7 +165,7 @@ def test_a_user_s_metric_is_better_or_worse_as_before():
     assert scheduler.best == -2.0
 
 
-def test_groups_with_the_same_rates_come_once():
+def test_groups_with_the_same_lrs_share_an_entry():
     optimizer = _optimizer(groups=1)
     for rate, extra in ((0.4, {}), (0.1, {"name": "head"}), (0.4, {}), (0.4, {})):
         optimizer.add_param_group({"params": [torch.ones(1, requires_grad=True)], "lr": rate, **extra})

@@ -466,7 +466,7 @@ def test_a_copy_for_a_preview_leaves_the_original_alone(name, warmup, kind):
     assert not getattr(optimizer, "_opt_called", False)
 
 
-def test_asgd_takes_its_next_step_at_the_first_rate():
+def test_asgd_takes_its_next_step_at_the_first_lr():
     parameter = nn.Parameter(torch.ones(4))
     optimizer = torch.optim.ASGD([parameter], lr=0.5, lambd=0.0)
     for lr in (None, 0.01):
@@ -546,7 +546,7 @@ def test_bad_input_is_named_and_changes_nothing(arguments, message, tensor):
         assert all(group[key] is entries[key] for key in entries)
 
 
-def test_what_is_no_optimizer_is_refused():
+def test_error_for_anything_but_an_optimizer():
     with pytest.raises(ArgumentError, match=r"optimizer=.*must be a torch\.optim\.Optimizer, got Linear"):
         make_scheduler(nn.Linear(2, 2), "constant", 0.1)
 

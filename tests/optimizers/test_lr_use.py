@@ -63,7 +63,7 @@ UNUSED = {
 
 
 @pytest.mark.parametrize("name", UNUSED)
-def test_an_lr_that_is_not_used_is_told_and_nothing_else_of_the_curve(name):
+def test_an_unused_lr_is_the_only_warning(name):
     optimizer, message = UNUSED[name]
 
     def make():
@@ -82,7 +82,7 @@ def test_the_swept_group_alone_is_judged():
     assert any("did not grow" in each for each in setup.find(group="head").warnings)
 
 
-def test_a_step_that_never_steps_is_told():
+def test_warning_if_a_step_never_steps():
     seed_all(0)
     setup = plain("cpu")
     model, criterion = setup.model, setup.criterion
@@ -151,7 +151,7 @@ def test_the_suggestion_is_for_the_largest_trainable_group():
     assert result.group_lrs()[1] == result.suggestion.lr
 
 
-def test_lr_scale_is_honoured_told_and_restored():
+def test_lr_scale_is_used_named_and_restored():
     """As timm's layer decay writes it: the lr in the groups is not multiplied yet."""
 
     def make():

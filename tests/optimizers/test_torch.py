@@ -101,7 +101,7 @@ def test_maximize_is_refused_and_swept_with_a_step_that_returns_what_falls(name,
 
 
 @pytest.mark.parametrize("name", SWEPT)
-def test_rates_in_tensors(name, device):
+def test_lrs_in_tensors(name, device):
     def make():
         options = {"foreach": False} if accepts(SWEPT[name], "foreach") else {}
         return training(name, device, lr=torch.tensor(0.01), **options)
@@ -169,7 +169,7 @@ def test_rprop_is_refused(device):
 
 
 @pytest.mark.parametrize("before", [0, 3])
-def test_asgd_steps_with_the_rate_that_was_asked_for(before, device):
+def test_asgd_steps_with_the_requested_lr(before, device):
     """ASGD steps with the rate that its previous step prepared: the loss after each step shows which rate that was."""
     setup = training("ASGD", device)
     setup.train(before)
@@ -191,7 +191,7 @@ def test_asgd_steps_with_the_rate_that_was_asked_for(before, device):
     np.testing.assert_allclose(result.losses, losses, rtol=1e-5)
 
 
-def test_each_rate_is_used_in_its_own_step(device):
+def test_each_lr_is_used_in_its_own_step(device):
     """The same by hand for plain gradient descent."""
     setup, reference = training("SGD", device), training("SGD", device)
     batch = next(iter(setup.loader))

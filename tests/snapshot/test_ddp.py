@@ -96,7 +96,7 @@ def test_other_attributes_keep_their_identity(group_of_one):
 def test_before_a_forward_pass_that_communicates(group_of_one):
     model, met = model_of(), []
     with before_forward(model, lambda: met.append(1)):
-        train(model, 4)  # buckets are sorted anew in the second forward pass, and there are no buffers
+        train(model, 4)  # buckets are rebuilt in the second forward pass, and there are no buffers
     train(model)
     assert len(met) == 2
     assert not model._forward_pre_hooks

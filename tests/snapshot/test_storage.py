@@ -85,7 +85,7 @@ def test_a_failure_names_its_region_and_spares_the_others():
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning")
-def test_frozen_memory_that_nobody_changed_is_not_written_to(tmp_path):
+def test_unchanged_frozen_memory_is_not_written_to(tmp_path):
     path = tmp_path / "weights.bin"
     np.arange(1000, dtype=np.float32).tofile(path)
     mapped = torch.from_numpy(np.memmap(path, dtype=np.float32, mode="r"))  # a write would end the process

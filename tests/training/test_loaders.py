@@ -95,7 +95,7 @@ def test_iterators_are_one_shot():
         (object(), False),
     ],
 )
-def test_order_is_told_from_the_sampler(loader, ordered):
+def test_order_is_known_from_the_sampler(loader, ordered):
     assert is_ordered(loader) is ordered
 
 
@@ -163,7 +163,7 @@ LOADERS = {
 
 @pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
 @pytest.mark.parametrize("epochs_before", [0, 1])
-def test_reading_leaves_no_trace_once_restored(make, epochs_before):
+def test_restore_undoes_reading_the_loader(make, epochs_before):
     loader = make()
     for _ in range(epochs_before):
         read(loader)

@@ -218,7 +218,7 @@ def test_an_error_of_the_step_passes_unchanged_and_all_points_before_it_are_kept
     assert caught.value is error
     assert sweep.losses.tolist() == [float(i) for i in range(at)]
     assert sweep.stop_reason is None
-    assert points == list(range(max(at - lag, 0)))  # whoever interrupted is not called again
+    assert points == list(range(max(at - lag, 0)))  # the callback that interrupted is not called again
 
 
 @pytest.mark.parametrize("lag", [2, 3, 50])

@@ -94,7 +94,7 @@ class Sample:
         ("text", "str"),
     ],
 )
-def test_a_batch_that_is_no_pair_points_to_loss_fn(batch, kind):
+def test_error_for_a_batch_that_is_not_a_pair_names_loss_fn(batch, kind):
     message = rf"LRFinder\(criterion=...\) needs \(inputs, targets\) batches, got a {kind}.*; .*loss_fn=lambda"
     with pytest.raises(ArgumentError, match=message):
         batch_loss(Recording(), lambda outputs, targets: outputs)(batch)
@@ -455,7 +455,7 @@ def test_backward_receives_the_micro_batchs_loss_in_place_of_torchs():
     assert same(model, twin)
 
 
-def test_a_scaler_that_skips_is_told_from_one_that_steps():
+def test_a_skipped_step_of_a_scaler_is_recognized():
     model, data = model_and_data()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # overflows at once
     loss = batch_loss(model, lambda outputs, targets: 100 * nn.functional.mse_loss(outputs, targets))

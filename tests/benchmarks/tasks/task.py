@@ -1,4 +1,4 @@
-"""What a benchmark task is: a training that can be built anew from a seed."""
+"""What a benchmark task is: a training that can be built again from a seed."""
 
 from __future__ import annotations
 
