@@ -17,6 +17,7 @@ REACH = 0.02  # share of the bins on either side that the smoothing looks at
 FIRST_SHARE = 0.03  # share of the bins, their median is the level of the first ones
 FIRST_ENTRIES = 5  # their mean is the level before the training
 CLEAR = 4.0  # standard deviations between the first entries and the first bins
+TINY = 1e-300
 DECIMALS = 9  # rounds off what adding an offset to the losses leaves behind
 ROUNDING = 1e-12  # losses that differ by less, as a share of their size, are equal
 MOST_SPREADS = 1e6  # losses count as no further from their median
@@ -77,25 +78,21 @@ def read_history(losses: npt.ArrayLike, lrs: npt.ArrayLike | None) -> History:
     losses = row_of_numbers("losses", losses)
     rates = np.ones(len(losses)) if lrs is None else _learning_rates(lrs, len(losses))
     lost = _lost_from(losses)
-    kept, rates = (values[: len(losses) if lost is None else lost] for values in (losses, rates))
-    finite = np.isfinite(kept)
-    unit = _on_own_scale(np.clip(kept, -LARGEST, LARGEST), finite)
-    edges = np.linspace(0, len(kept), min(BINS, len(kept)) + 1).round().astype(np.intp)
-    edges = np.stack([edges[:-1], edges[1:]], axis=1) if len(kept) else np.zeros((0, 2), dtype=np.intp)
-    counts, binned = _sums(finite.astype(float), edges), _sums(np.where(finite, unit, 0.0), edges)
-    some = counts > 0
-    means = binned[some] / counts[some]
-    summed = np.cumsum(rates) - rates / 2
-    total = float(np.sum(rates))
-    middles = _sums(summed, edges) / np.maximum(edges[:, 1] - edges[:, 0], 1) / (total or 1.0)
-    shares = _sums(rates, edges) / np.maximum(edges[:, 1] - edges[:, 0], 1) / (float(np.max(rates, initial=0.0)) or 1.0)
+    kept = len(losses) if lost is None else lost
+    finite = np.isfinite(losses[:kept])
+    unit = _on_own_scale(np.clip(losses[:kept], -LARGEST, LARGEST), finite)
+    ends = np.linspace(0, kept, min(BINS, kept) + 1).round().astype(np.intp)
+    edges = np.stack([ends[:-1], ends[1:]], axis=1)
+    edges = edges[_sums(finite.astype(float), edges) > 0]
+    means = _sums(np.where(finite, unit, 0.0), edges) / _sums(finite.astype(float), edges)
+    spent, widths = np.cumsum(rates[:kept]) - rates[:kept] / 2, edges[:, 1] - edges[:, 0]
     return History(
         losses=means,
         smoothed=_steady(means),
         start=_start(unit[finite], means),
-        lrs=shares[some],
-        summed=middles[some],
-        edges=edges[some],
+        lrs=_sums(rates[:kept], edges) / widths / max(float(np.max(rates[:kept], initial=0.0)), TINY),
+        summed=_sums(spent, edges) / widths / max(float(np.sum(rates[:kept])), TINY),
+        edges=edges,
         entries=len(losses),
         finite=int(np.count_nonzero(finite)),
         lost=lost,

@@ -19,7 +19,7 @@ import numpy as np
 
 from lrfinder.curve import Level, judge, suggest
 from lrfinder.curve import verdicts as module
-from lrfinder.curve.divergence import first_divergence_lr
+from lrfinder.curve.explosion import first_divergence_lr
 from lrfinder.errors import NoSuggestionError
 from tests.benchmarks import measured
 from tests.benchmarks.quality import load_cases
