@@ -28,7 +28,6 @@ CLEAR_VALLEY = 2.5  # standard deviations of a single loss that the depth of a c
 POINTS_PER_DECADE = 20  # density of the sweep that the divisors hold for, that of about num_iter=100
 DENSITY_POWER = 0.5  # a denser sweep has its features at lower learning rates: divisor ~ density^-this
 MEASURED_DENSITIES = (5, 100)  # points per decade for which that was measured; the ends count beyond them
-SCHEDULE_FACTORS = {"constant": 0.4}  # multiplies every lr: one that never falls must be lower than a peak
 ASSUMED_STEPS = 1_000  # length of the training that the divisors hold for, assumed where it is not given
 LENGTH_POWER = 0.3  # longer trainings want lower learning rates: lr ~ total_steps^-this
 
@@ -68,7 +67,7 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
 
         lr     = divergence / 5 * (D / 20)^0.5 * (1000 / total_steps)^0.3
 
-    Under a constant schedule either is multiplied by 0.4; the other schedules have best peaks close to each other.
+    The schedule changes nothing: no factor for a schedule lowers the regret on tasks that were left out.
 
     Either is 4 times as high for RMSprop: its second moment starts at zero and is not corrected for that, so that its
     first steps are up to 10 times too long and a sweep sees everything at lower learning rates. Both are held below
@@ -97,14 +96,13 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
         anchor = _Anchor(divergence, BELOW_DIVERGENCE, "divergence", ", as noise hides the valley")
     divisor = anchor.divisor / (_points_per_decade(curve, anchor.lr) / POINTS_PER_DECADE) ** DENSITY_POWER
     factor = (ASSUMED_STEPS / (context.total_steps or ASSUMED_STEPS)) ** LENGTH_POWER
-    factor *= SCHEDULE_FACTORS.get(context.schedule, 1.0)
     divisor /= RMSPROP_FACTOR if context.optimizer == "RMSprop" else 1.0
     lr = anchor.lr / divisor * factor
     if divergence is not None and divergence / BELOW_ALWAYS < lr:
         return divergence / BELOW_ALWAYS, f"divergence {divergence:.1e} / {BELOW_ALWAYS}, the highest that is suggested"
     reason = f"{anchor.name} {anchor.lr:.1e} / {divisor:.1f}{anchor.why}"
     if context.total_steps is None:
-        return lr, f"{reason}, {_for_schedule(context)}for an assumed {ASSUMED_STEPS:,} steps"
+        return lr, f"{reason}, for an assumed {ASSUMED_STEPS:,} steps"
     return lr, f"{reason}, {for_training(factor, context)}"
 
 
@@ -123,11 +121,6 @@ def for_training(factor: float, context: Context) -> str:
         'x 1.6 for a training of 220 steps with one_cycle'
     """
     return f"x {factor:#.2g} for a training of {context.total_steps or 0:,} steps with {context.schedule}"
-
-
-def _for_schedule(context: Context) -> str:
-    factor = SCHEDULE_FACTORS.get(context.schedule)
-    return "" if factor is None else f"x {factor} for the {context.schedule} schedule, "
 
 
 def _middle_of_valley(curve: Curve) -> float:

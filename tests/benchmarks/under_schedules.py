@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lrfinder.curve.auto import SCHEDULE_FACTORS
 from tests.benchmarks.constants import left_out
 from tests.benchmarks.grid_search import load, save, search
 from tests.benchmarks.raw_targets import find, suggested
@@ -39,9 +38,8 @@ def rows() -> list[str]:
 def _row(schedule: str, truths: dict[str, Truth], lrs: dict[str, list[float | None]]) -> str:
     found = np.array([[_regret(truths[name], lrs[name], factor) for name in lrs] for factor in FACTORS])
     best = int(found.mean(1).argmin())
-    ours = SCHEDULE_FACTORS.get(SCHEDULES[schedule][0], 1.0)
     ratios = [truths[name].best_lr / truths_lr for name, truths_lr in _one_cycle_best(lrs).items()]
-    scored = [found[FACTORS.index(1.0)], found[FACTORS.index(ours)], found[best], left_out(found, list(lrs))]
+    scored = [found[FACTORS.index(1.0)], found[best], left_out(found, list(lrs))]
     means = " | ".join(f"{each.mean():.3f}, {each.max():.2f}" for each in scored)
     return f"| {schedule} | {np.median(ratios):.2f} | {means} | {FACTORS[best]} |"
 
@@ -67,10 +65,8 @@ def main() -> None:
                 entries[name] = search(task, list(SCHEDULES), SEEDS)
                 save(PATH, "python -m tests.benchmarks.under_schedules --truth", entries)
         return
-    print(
-        "| schedule | best lr / one_cycle's | factor 1 | ours | best factor | best factor left out | best factor is |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    print("| schedule | best lr / one_cycle's | auto | best factor | best factor left out | best factor is |")
+    print("|---|---|---|---|---|---|")
     print("\n".join(rows()))
 
 

@@ -111,10 +111,6 @@ def test_the_numbers_of_the_reason_multiply_to_the_lr(seed, noise, diverges_at, 
     assert low <= found.lr <= high, found.reason
 
 
-@pytest.mark.parametrize("total_steps", [None, 500])
-def test_a_constant_schedule_gets_two_fifths_of_the_learning_rate_and_the_others_the_same(total_steps):
+def test_the_same_learning_rate_is_suggested_for_every_schedule():
     curve = measured(healthy())
-    found = {name: suggest("auto", curve, Context(schedule=name, total_steps=total_steps)) for name in SCHEDULES}
-    assert found["constant"].lr == pytest.approx(0.4 * found["one_cycle"].lr)
-    assert "constant" in found["constant"].reason
-    assert {each.lr for name, each in found.items() if name != "constant"} == {found["one_cycle"].lr}
+    assert len({suggest("auto", curve, Context(schedule=name, total_steps=500)).lr for name in SCHEDULES}) == 1
