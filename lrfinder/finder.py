@@ -241,9 +241,9 @@ class LRFinder:
             smoothing: How noise is taken out of the curve: a key of `lrfinder.SMOOTHINGS`.
             rule: Which rule makes the suggestion: a key of `lrfinder.RULES`, or a function `(curve, context) -> lr`.
             total_steps: Length of the training in optimizer steps: long trainings need smaller learning rates.
-            schedule: The schedule of the training, one of `lrfinder.SCHEDULES`: `refine` trains under it. `auto` suggests
-                the same peak for all, for no factor per schedule held on tasks that were left out. Under `"constant"`
-                the best learning rate is mostly lower, by a factor of 3 in the median.
+            schedule: The schedule of the training, one of `lrfinder.SCHEDULES`: `refine` trains under it. `auto`
+                suggests the same peak for all, since no factor per schedule held on tasks that were left out. Under
+                `"constant"` the best learning rate is mostly lower, by a factor of 3 in the median.
             refine: Also try a few learning rates in short trainings under the schedule. Needs `total_steps`; pass a
                 `val_loader` where the loader has few batches. A number is the budget in optimizer steps. The same as
                 `rule="refine"`.
