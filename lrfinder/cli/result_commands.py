@@ -70,7 +70,7 @@ def command_line_block(result: "RangeTestResult", path: str = "") -> str:
     from lrfinder.display import length_text
 
     next_step = result.next_step
-    if next_step is not None and path:  # of an integration
+    if next_step is not None and path and "result" in next_step:  # of an integration
         next_step = f"result = lrfinder.RangeTestResult.load({path!r}); {next_step}"
     elif next_step is None and exit_status(result) == FOUND:
         lrs = [float(f"{lr:.2g}") for lr in result.group_lrs()]

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from math import isclose, isfinite
 from typing import Any
 from warnings import warn
@@ -37,6 +38,7 @@ from lrfinder.integrations.lightning_lr import (
     selected,
     set_attribute,
     top_rate,
+    with_next_step,
 )
 from lrfinder.integrations.lightning_state import CAPTURED, Attributes, captured, count_from_zero, data_of, make_quiet
 from lrfinder.integrations.lightning_step import LightningStep, lightning_finder, only_step_listens, train_batches
@@ -145,9 +147,11 @@ def find_lr(
             "find_lr(trainer=...) must train on at least one batch, got a fit that ended before its first; check the "
             "data's length, limit_train_batches, max_epochs and max_steps."
         )
+    if not apply:
+        return with_next_step(visit.result, original)
     if attribute is not None and visit.value is not None:
         set_attribute(original, datamodule, attribute, visit.value)
-    return visit.result
+    return replace(visit.result, next_step=f"trainer.fit(module), whose {attribute} is {visit.value:.2g} now")
 
 
 class LearningRateFinder(pl.Callback):
@@ -234,9 +238,10 @@ class LearningRateFinder(pl.Callback):
         name = attribute_of(pl_module, data, self._attribute, required=self._attribute is not None)
         options = {"progress": _shows_bars(trainer), **self._options}
         swept, result = _find(trainer, self._optimizer, self._setup_options, options)
-        self.results[trainer.current_epoch] = result
+        self.results[trainer.current_epoch] = with_next_step(result, pl_module)
         if not self._apply:
             return
+        self.results[trainer.current_epoch] = replace(result, next_step="nothing to do, the fit goes on with it")
         lr = result.suggestion.lr
         if name is not None:
             self._value = (name, needed_value(pl_module, data, name, top_rate(trainer, swept), lr))

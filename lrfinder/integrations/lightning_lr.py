@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isclose
 from numbers import Real
 from typing import Any
@@ -9,11 +10,20 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.optim import Optimizer
 
-from lrfinder.errors import ArgumentError
+from lrfinder.errors import ArgumentError, NoSuggestionError
 from lrfinder.optim import largest_group, set_group_lrs
 from lrfinder.result import RangeTestResult
 
-__all__ = ["adopt", "attribute_of", "attribute_set", "needed_value", "selected", "set_attribute", "top_rate"]
+__all__ = [
+    "adopt",
+    "attribute_of",
+    "attribute_set",
+    "needed_value",
+    "selected",
+    "set_attribute",
+    "top_rate",
+    "with_next_step",
+]
 
 _NAMES = ("lr", "learning_rate")
 
@@ -95,6 +105,23 @@ def attribute_of(module: pl.LightningModule, datamodule: Any, name: str | None, 
         f"rate from, got none in {type(module).__name__} or its hparams; name yours with attribute=..., or pass "
         "apply=False and use the result."
     )
+
+
+def with_next_step(result: RangeTestResult, module: pl.LightningModule) -> RangeTestResult:
+    """Return a result whose block ends with what to do in Lightning, where no optimizer is at hand.
+
+    Args:
+        result: What was found.
+        module: The module that will be fitted.
+
+    Returns:
+        The same result; without a suggestion its block ends with the reason.
+    """
+    try:
+        lr = result.suggestion.lr
+    except NoSuggestionError:
+        return result
+    return replace(result, next_step=f"lr={lr:.2g} in {type(module).__name__}.configure_optimizers")
 
 
 def set_attribute(module: pl.LightningModule, datamodule: Any, name: str, value: Any) -> None:

@@ -354,6 +354,25 @@ def test_the_next_fit_trains_with_the_suggestion(make):
     assert top.get("max_lr", top.get("initial_lr", top["lr"])) == result.suggestion.lr
 
 
+def test_the_last_line_of_the_block_fits_lightning():
+    def last(result):
+        return str(result).splitlines()[-1]
+
+    def in_configure_optimizers(result):
+        return f"use: lr={result.suggestion.lr:.2g} in Net.configure_optimizers"
+
+    applied = find_lr(trainer(), Net(), loader(), apply=True, **CLEAR)
+    assert last(applied) == f"use: trainer.fit(module), whose lr is {applied.suggestion.lr:.2g} now"
+    found = find_lr(trainer(), Net(), loader(), **CLEAR)
+    assert last(found) == in_configure_optimizers(found)
+    adopted, kept = LearningRateFinder(**CLEAR), LearningRateFinder(apply=False, **CLEAR)
+    for finder in (adopted, kept):
+        trainer(max_steps=1, callbacks=[finder]).fit(Net(), loader())
+    assert last(adopted.result) == "use: nothing to do, the fit goes on with it"
+    assert last(kept.result) == in_configure_optimizers(kept.result)
+    assert last(find_lr(trainer(), Net(), loader(), **NOTHING_LEARNED)).startswith("no suggestion: ")
+
+
 def test_an_attribute_that_is_a_factor_of_the_lr():
     module, fitting = Renamed(), trainer()
     result = find_lr(fitting, module, loader(), apply=True, **CLEAR)
