@@ -13,6 +13,7 @@ from lrfinder.errors import NoSuggestionError
 __all__ = ["ClipSuggestion", "clip_threshold", "norms_explode"]
 
 QUANTILE = 0.9  # of the norms on the stable part of the sweep
+ABOVE_QUANTILE = 1.0  # the threshold as a multiple of the quantile: norms grow while a training goes on
 FEWEST_NORMS = 10  # fewer norms have no high quantile
 EXPLOSION = 100.0  # a norm that is this many times the median on the stable part
 
@@ -63,7 +64,7 @@ def clip_threshold(curve: Curve, lr: float, context: Context = NOTHING_KNOWN) ->
             f"clip_norm needs {FEWEST_NORMS} gradient norms at stable learning rates up to {lr:.1e}, got {len(norms)}. "
             "Lower start_lr, or raise num_iter."
         )
-    max_norm = float(np.quantile(norms, QUANTILE))
+    max_norm = ABOVE_QUANTILE * float(np.quantile(norms, QUANTILE))
     share = float(np.mean(norms > max_norm))
     reason = f"{QUANTILE:.0%} of the {len(norms)} gradient norms at stable learning rates up to {lr:.1e} are lower"
     index = int(np.argmin(np.abs(np.log(curve.lrs) - math.log(lr))))
