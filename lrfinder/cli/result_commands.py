@@ -6,14 +6,11 @@ This file imports little at its top, as `commands` does.
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lrfinder.cli.console import say
 from lrfinder.cli.status import FOUND, NO_SUGGESTION
 from lrfinder.errors import ArgumentError, NoSuggestionError
-
-if TYPE_CHECKING:  # loads torch
-    from lrfinder.result import RangeTestResult
 
 __all__ = ["command_line_block", "exit_status", "plot", "show"]
 
@@ -26,10 +23,15 @@ def show(args: argparse.Namespace) -> int:
 
     Returns:
         The exit status, that of the run.
+
+    Raises:
+        ArgumentError: A learning rate was given for a comparison.
     """
     result = _load(args.result)
     say(command_line_block(result, args.result))
     if args.lr is not None:
+        if _is_comparison(result):
+            raise ArgumentError(f"--lr judges a learning rate by a single result, got a comparison in {args.result!r}.")
         verdict = result.judge(args.lr)
         say(f"lr {args.lr:g} is {verdict.level.value}. {verdict.reason}")
     return exit_status(result)
@@ -52,21 +54,26 @@ def plot(args: argparse.Namespace) -> int:
     if len(set(names)) < len(names):
         names = args.results
     for result, name in zip(results, names, strict=True):
-        result.plot(picture.axes, label=name)
+        if _is_comparison(result):
+            result.plot(picture.axes)  # under the names of its settings
+        else:
+            result.plot(picture.axes, label=name)
     picture.write()
     return FOUND
 
 
-def command_line_block(result: "RangeTestResult", path: str = "") -> str:
+def command_line_block(result: Any, path: str = "") -> str:
     """Return the block for the command line, where there is no variable `result`: its last line is code for a script.
 
     Args:
-        result: The result.
+        result: The result, or a comparison of several.
         path: The file that it was loaded from, if it was.
 
     Returns:
         The block, with its warnings.
     """
+    if _is_comparison(result):
+        return str(result)
     from lrfinder.display import length_text
 
     next_step = result.next_step
@@ -79,15 +86,17 @@ def command_line_block(result: "RangeTestResult", path: str = "") -> str:
     return str(replace(result, next_step=next_step, warnings_issued=False))
 
 
-def exit_status(result: "RangeTestResult") -> int:
-    """Return whether a result has a suggestion, as an exit status.
+def exit_status(result: Any) -> int:
+    """Return whether a result has a suggestion, or a comparison a score, as an exit status.
 
     Args:
-        result: The result.
+        result: The result, or a comparison of several.
 
     Returns:
         `FOUND` or `NO_SUGGESTION`.
     """
+    if _is_comparison(result):
+        return FOUND if result.tied else NO_SUGGESTION
     try:
         result.suggestion  # noqa: B018 - for its error; the printed block gives the reason
     except NoSuggestionError:
@@ -95,10 +104,19 @@ def exit_status(result: "RangeTestResult") -> int:
     return FOUND
 
 
-def _load(path: str) -> "RangeTestResult":
+def _is_comparison(result: Any) -> bool:
+    from lrfinder.comparison import Comparison
+
+    return isinstance(result, Comparison)
+
+
+def _load(path: str) -> Any:
+    from lrfinder.comparison import Comparison
     from lrfinder.result import RangeTestResult
 
     try:
+        if '"comparison"' in Path(path).read_text(encoding="utf-8", errors="replace")[:40]:
+            return Comparison.load(path)
         return RangeTestResult.load(path)
     except OSError as error:
         raise ArgumentError(f"cannot read {path!r}: {error.strerror}.") from error

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
 
+from lrfinder.cli.comparison_command import read_settings
 from lrfinder.cli.console import note, say, stdout_to_stderr
 from lrfinder.cli.result_commands import command_line_block, exit_status
 from lrfinder.errors import ArgumentError
@@ -54,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser, *, options: bool) -> None:
     parser.add_argument("target", metavar="TARGET", help="file.py:function or package.module:function, see below")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
                         help="argument for the function: a Python literal, else a string; repeatable")  # fmt: skip
+    parser.add_argument("--compare", metavar="KEY=V1,V2", action="append", default=[],
+                        help="run once for each value of an optimizer's hyperparameter, for example "
+                             "weight_decay=0,1e-4; repeatable: then all combinations are run")  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", help="draw the curve: lr.png, lr.svg, lr.pdf")
     parser.add_argument(
         "--json",
@@ -109,19 +113,21 @@ def run(args: argparse.Namespace) -> int:
     """
     from lrfinder.cli import entry_point
     from lrfinder.cli.output_files import PictureFile, TextFile
+    from lrfinder.comparison import compare
     from lrfinder.options import FindOptions
 
     options = _find_options(args)
     with _named_as_options():
         FindOptions(**options)
-    values = entry_point.keywords(args.settings)
+    values, compared = entry_point.keywords(args.settings), read_settings(args.compare)
     picture = None if args.plot is None else PictureFile("--plot", args.plot)
     file = None if args.json is None else TextFile("--json", args.json)
     json_alone = args.json == "-"
     with stdout_to_stderr() if json_alone else nullcontext(), _argv(args.target):
         finder, loader = entry_point.build(args.target, entry_point.load(args.target), values)
         with _named_as_options():
-            result = finder.find(loader, progress=shows_bar(args), **options)
+            options["progress"] = shows_bar(args)
+            result: Any = compare(finder, loader, compared, **options) if compared else finder.find(loader, **options)
     if _is_first_rank():
         (note if json_alone else say)(command_line_block(result))
         if file is not None:
@@ -166,6 +172,7 @@ def _named_as_options() -> Iterator[None]:
         yield
     except ArgumentError as error:
         named = re.sub(r"LRFinder\.find\((\w+)=[^)]*\)", lambda call: f"--{call[1].replace('_', '-')}", str(error))
+        named = named.replace("compare(settings=...)", "--compare")
         raise ArgumentError(named) from error
 
 

@@ -1,0 +1,68 @@
+import json
+
+import pytest
+
+from lrfinder import Comparison
+from lrfinder.cli.commands import main
+from lrfinder.cli.comparison_command import read_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
+
+TRAIN = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    data = [(x, x.sum(1, keepdim=True)) for x in torch.randn(8, 16, 4)]
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.MSELoss(), data
+"""
+RUN = ["run", "train.py:build", "--start-lr", "1e-4", "--end-lr", "10", "--num-iter", "30", "--no-progress"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text(TRAIN)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_values_are_python_literals():
+    assert read_settings(["momentum=0,0.9", "nesterov=True,False"]) == {
+        "momentum": [0, 0.9], "nesterov": [True, False],
+    }  # fmt: skip
+    assert read_settings([]) == {}
+
+
+@pytest.mark.parametrize("text", ["momentum", "momentum=", "momentum=a,b", "2=1", "=1", "momentum=[0"])
+def test_other_texts_are_an_error_with_an_example(text, capsys):
+    assert main([*RUN, "--compare", text]) == 2
+    assert f"got {text!r}; for example --compare weight_decay=0,1e-4,1e-3" in capsys.readouterr().err
+
+
+def test_run_compares_saves_and_draws(capsys, tmp_path):
+    assert main([*RUN, "--compare", "momentum=0.0,0.9", "--json", "c.json", "--plot", "c.png"]) == 0
+    table = capsys.readouterr().out
+    assert table.startswith("setting")
+    assert (tmp_path / "c.png").stat().st_size > 1000
+    assert list(Comparison.load("c.json").results) == ["momentum=0.0", "momentum=0.9"]
+    assert main(["show", "c.json"]) == 0
+    assert capsys.readouterr().out == table
+    assert main(["plot", "c.json", "-o", "again.png"]) == 0
+    assert (tmp_path / "again.png").exists()
+
+
+def test_json_to_stdout_is_alone_there(capsys):
+    assert main([*RUN, "--compare", "momentum=0.0,0.9", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["comparison"] == 1
+
+
+def test_an_unknown_hyperparameter_is_bad_usage(capsys):
+    assert main([*RUN, "--compare", "decay=0,1"]) == 2
+    assert "lrfinder run: error: --compare takes hyperparameters of the optimizer's groups" in capsys.readouterr().err
+
+
+def test_a_comparison_judges_no_single_lr(capsys):
+    assert main([*RUN, "--compare", "momentum=0.0,0.9", "--json", "c.json"]) == 0
+    assert main(["show", "c.json", "--lr", "0.1"]) == 2
+    assert "got a comparison in 'c.json'" in capsys.readouterr().err
