@@ -27,8 +27,8 @@ from lrfinder.curve import (
     smooth,
 )
 from lrfinder.display import Progress
-from lrfinder.distributed import Ranks
-from lrfinder.optim import LREffect, LRWriter, group_index, unwrap_optimizer
+from lrfinder.distributed import DataEnded, Ranks
+from lrfinder.optim import LREffect, LRWriter, group_index, set_group_lrs, unwrap_optimizer
 from lrfinder.options import FindOptions
 from lrfinder.snapshot import Snapshot
 from lrfinder.training import (
@@ -69,7 +69,7 @@ class SearchOutcome:
         steps: Optimizer steps in all.
         consumed: Batches that were read from an iterator and are lost to the training; 0 for any other loader.
         error: What the user's code raised on a loss that was not finite.
-        groups_without_effect: The indices of parameter groups whose steps did not grow with their learning rate.
+        groups_without_effect: The indices of parameter groups whose steps did not depend on their learning rate.
         any_moved: Whether a step changed a parameter, as far as is known.
     """
 
@@ -83,8 +83,8 @@ class SearchOutcome:
     steps: int
     consumed: int
     error: Exception | None
-    groups_without_effect: tuple[int, ...] = ()
-    any_moved: bool = True
+    groups_without_effect: tuple[int, ...]
+    any_moved: bool
 
 
 @dataclass(kw_only=True)
@@ -113,6 +113,8 @@ class Search:
     _error: Exception | None = field(default=None, init=False)
     _validate: Validation | None = field(default=None, init=False)
     _verified: bool = field(default=False, init=False)
+    _any_moved: bool = field(default=True, init=False)
+    _without_effect: tuple[int, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         """Prepare what all phases share."""
@@ -134,11 +136,11 @@ class Search:
         """
         self._check_validation()
         self._run_sweeps()
+        self._any_moved = self._effect.any_moved()
+        self._without_effect = self._find_groups_without_effect()
         if self.options.refine:
             self._refined = self._refine(_mean(self._complete, self.options.smoothing))
-        # Not in `outcome`, which is also called after a fault: a broken device cannot be read.
-        without = tuple(self._effect.groups_without())
-        return replace(self.outcome(), groups_without_effect=without, any_moved=self._effect.any_moved())
+        return self.outcome()
 
     def outcome(self) -> SearchOutcome:
         """Return what has been measured so far.
@@ -158,6 +160,8 @@ class Search:
             steps=self.progress.steps,
             consumed=self.batches.consumed if self.batches.one_shot else 0,
             error=self._error,
+            groups_without_effect=self._without_effect,
+            any_moved=self._any_moved,
         )
 
     def _run_sweeps(self) -> None:
@@ -226,6 +230,27 @@ class Search:
     def _write_lr(self, lr: float) -> None:
         self._lrs.write(lr)
         self._effect.before_step(lr)
+
+    def _find_groups_without_effect(self) -> tuple[int, ...]:
+        # Where the sweep gives reason to: two steps that differ only in the lr, on one batch and from one state.
+        suspects = self.ranks.share(self._effect.suspects())
+        batches = self.batches.take(self._step.accumulation_steps) if suspects else None
+        if not suspects or self.ranks.any_ended(batches is None) or batches is None:
+            return ()
+        low, high = (self._lrs.group_lrs(lr) for lr in self._effect.lr_range)
+        mixed = [high[index] if index in suspects else low[index] for index in range(len(low))]
+        ends = []
+        for lrs in (low, mixed):
+            self.snapshot.rewind()
+            before = self._effect.positions()
+            set_group_lrs(self.setup.optimizer, lrs)
+            try:
+                self._step(batches)
+            except DataEnded:
+                return ()
+            self._count(0)
+            ends.append(self._effect.positions())
+        return tuple(index for index in self._effect.without(before, *ends) if index in suspects)
 
     def _refine(self, curve: Curve) -> Refined:
         # Short trainings at a few learning rates about the curve's own suggestion.

@@ -64,7 +64,7 @@ def unused_lr_warnings(outcome: SearchOutcome, optimizer: Any) -> list[str]:
         found = ", ".join(repr(names[index]) for index in outcome.groups_without_effect)
         kind = type(unwrap_optimizer(optimizer)).__name__
         sentence = (
-            f"The steps did not grow with the learning rate in the parameter groups {found}: {kind} may not use the lr "
+            f"The steps do not depend on the learning rate in the parameter groups {found}: {kind} may not use the lr "
             "of its groups, and the suggestion means nothing then. Turn off what sets another lr, such as Adafactor's "
             "relative_step or a warm-up inside the optimizer; of a wrapper that copies the groups, pass the optimizer "
             "inside."

@@ -25,6 +25,7 @@ from torch.utils.data import (
 )
 
 from lrfinder import LRFinder
+from lrfinder.optim import has_two_passes, needs_closure
 
 __all__ = ["PROBLEMS", "SAM", "Setup", "build", "images", "mlp", "one_thread", "plain", "seed_all", "vectors"]
 
@@ -122,9 +123,9 @@ class Setup:
     def _train(self, batches) -> float:
         if self.step is not None:
             loss = self.step(to(batches[0], next(self.model.parameters()).device))
-        elif isinstance(self.optimizer, torch.optim.LBFGS):
+        elif needs_closure(self.optimizer):
             loss = self.optimizer.step(lambda: self._backward(batches))
-        elif isinstance(self.optimizer, SAM):
+        elif has_two_passes(self.optimizer) or self.options.get("closure"):
             loss = self._backward(batches)
             self.optimizer.step(lambda: self._backward(batches))
         elif "grad_scaler" in self.options:
@@ -145,7 +146,8 @@ class Setup:
             if loss is None:
                 continue
             loss = loss / len(batches)
-            (loss if scaler is None else scaler.scale(loss)).backward()
+            backward = self.options.get("backward", Tensor.backward)
+            backward(loss if scaler is None else scaler.scale(loss))
             total += loss.detach()
         return total
 

@@ -35,6 +35,7 @@ class Setup:
         self.steps.append((lr, batch))
         with torch.no_grad():
             self.model.weight += 1
+            self.model.bias += 1e10 * lr  # steps that do not depend on the lr would be looked into
         loss = self.loss(lr, len(self.steps) - 1)
         if isinstance(loss, BaseException):
             raise loss

@@ -14,17 +14,21 @@ __all__ = ["LREffect", "estimates_step_size"]
 
 FACTOR = 30  # between the lrs of two steps that are compared
 LEAST_EXPONENT = 0.5  # a step that depends on the lr grows at least by this power of it: 5.5 times for a factor of 30
+SAME = 0.01  # of the distance moved; less between the ends of two steps is no difference
 MOST_GROUPS = 8  # measured of an optimizer
 MOST_TENSORS = 4  # measured of a group
 MOST_ELEMENTS = 4096  # measured of a tensor
 
 
 class LREffect:
-    """Compares the sizes of optimizer steps at different learning rates.
+    """Finds parameter groups whose steps do not depend on the learning rate.
 
-    Before a few steps of a sweep it copies a sample of the parameters, and before the next step it computes how far
-    they have moved. Nothing is read from the device before `groups_without` or `any_moved`. An optimizer that needs a
-    closure is not judged: LBFGS takes many steps in one, and adapts them to the lr.
+    During a sweep it compares the sizes of a few steps: before each it copies a sample of the parameters, and before
+    the next step it computes how far they have moved. Nothing is read from the device meanwhile. Where the steps did
+    not grow with the lr, `suspects` names the group. It may be innocent: with a history of larger steps, an optimizer
+    that averages goes on with them. `without` compares two steps that differ in nothing but the lr.
+
+    An optimizer that needs a closure is not judged: LBFGS takes many steps in one, and adapts them to the lr.
 
     Args:
         optimizer: The optimizer, or a wrapper around one with the same `param_groups`.
@@ -38,7 +42,7 @@ class LREffect:
         ...     effect.before_step(lr)
         ...     parameter.grad = torch.ones(3)
         ...     optimizer.step()  # at 0.1, whatever the lr is
-        >>> effect.groups_without()
+        >>> effect.suspects()
         [0]
     """
 
@@ -61,15 +65,23 @@ class LREffect:
             lr: The lr of the next step. A sweep that starts again is recognised by an lr that is not larger.
         """
         if self._before and lr > self._last:
-            moves = [(now - old).float().norm() for now, old in zip(self._sample, self._before, strict=True)]
-            self._steps.append((self._measured, torch.stack([move.to(moves[0].device) for move in moves])))
+            self._steps.append((self._measured, _moves(self._before, self._sample)))
         self._before = []
         if lr >= FACTOR * self._measured:
             self._measured = lr
-            self._before = [tensor.clone() for tensor in self._sample]
+            self._before = self.positions()
         self._last = lr
 
-    def groups_without(self) -> list[int]:
+    def positions(self) -> list[Tensor]:
+        """Return a copy of the sample of the parameters."""
+        return [tensor.clone() for tensor in self._sample]
+
+    @property
+    def lr_range(self) -> tuple[float, float]:
+        """The lowest and the highest lr of a step that was measured."""
+        return self._steps[0][0], self._steps[-1][0]
+
+    def suspects(self) -> list[int]:
         """Return the indices of the groups whose steps did not grow with the learning rate.
 
         Returns:
@@ -77,10 +89,25 @@ class LREffect:
         """
         if not self._can_judge:
             return []
-        columns = zip(*(torch.split(moves, self._counts) for _, moves in self._steps), strict=True)
         lrs = [lr for lr, _ in self._steps]
-        sizes = [[float(each.norm()) for each in column] for column in columns]
-        return [index for index, column in zip(self._indices, sizes, strict=False) if _is_flat(lrs, column)]
+        columns = map(list, zip(*(self._by_group(moves) for _, moves in self._steps), strict=True))
+        return [index for index, column in zip(self._indices, columns, strict=False) if _is_flat(lrs, column)]
+
+    @torch.no_grad()
+    def without(self, before: list[Tensor], low: list[Tensor], high: list[Tensor]) -> list[int]:
+        """Return the indices of the groups that a step has moved to the same place at two learning rates.
+
+        Args:
+            before: The `positions` before each of the two steps.
+            low: The `positions` after the step at the lower lr.
+            high: The `positions` after the step at the higher lr.
+
+        Returns:
+            The indices; a group that did not move is not among them.
+        """
+        moved, apart = self._by_group(_moves(before, low)), self._by_group(_moves(low, high))
+        pairs = zip(self._indices, moved, apart, strict=True)
+        return [index for index, distance, gap in pairs if distance > 0 and gap <= SAME * distance]
 
     def any_moved(self) -> bool:
         """Return whether a step changed a parameter, as far as was measured.
@@ -89,6 +116,15 @@ class LREffect:
             True also where fewer than two steps were measured.
         """
         return len(self._steps) < 2 or any(bool(moves.any()) for _, moves in self._steps)
+
+    def _by_group(self, moves: Tensor) -> list[float]:
+        return [float(part.norm()) for part in torch.split(moves, self._counts)]
+
+
+def _moves(before: list[Tensor], after: list[Tensor]) -> Tensor:
+    """Return the distance of each tensor from where it was."""
+    distances = [(new - old).float().norm() for old, new in zip(before, after, strict=True)]
+    return torch.stack([distance.to(distances[0].device) for distance in distances])
 
 
 def estimates_step_size(optimizer: Any) -> bool:

@@ -175,12 +175,13 @@ class TrainingStep:
         try:
             self._optimizer.step()
         except Exception as error:
-            if not asks_for_closure(error):
+            remedy = _remedy(error)
+            if not remedy:
                 raise
             raise ArgumentError(
-                f"LRFinder(closure=...) must be True for {type(self._optimizer).__name__}, whose step() asks for a "
-                f"closure ({type(error).__name__}: {error}); pass closure=True, or take the step yourself with step=..."
-                " in place of a criterion."
+                f"LRFinder(optimizer=...) must step after loss.backward(), {type(self._optimizer).__name__} does not "
+                f"({type(error).__name__}: {error}); {remedy}, or take the step yourself with step=... in place of a "
+                "criterion."
             ) from error
 
     def _clip(self, max_norm: float) -> Any:
@@ -219,6 +220,17 @@ class TrainingStep:
         self._optimizer.step(closure)  # type: ignore[arg-type]  # typed for float closures, used with tensors
         self.grad_norm = norms[0]
         return losses[0]
+
+
+def _remedy(error: Exception) -> str:
+    """Return what to do about an error that an optimizer's `step()` has raised, "" where it is not known."""
+    if asks_for_closure(error):
+        return "pass closure=True"
+    if "does not require grad" in str(error):  # torch's message where a graph is missing
+        return "if it needs the graph of the gradients, pass backward=lambda loss: loss.backward(create_graph=True)"
+    if isinstance(error, NotImplementedError):  # LOMO steps within the backward pass
+        return "use the method that it has for a step"
+    return ""
 
 
 class UserStep:

@@ -36,53 +36,53 @@ def sweep(optimizer, lrs=LRS, effect=None):
 
 def test_steps_in_proportion_to_the_lr_have_an_effect():
     effect = sweep(Descent(lambda lr, step, group: lr))
-    assert effect.groups_without() == []
+    assert effect.suspects() == []
     assert effect.any_moved()
 
 
 def test_steps_of_a_constant_size_have_none():
-    assert sweep(Descent(lambda lr, step, group: 0.01)).groups_without() == [0]
+    assert sweep(Descent(lambda lr, step, group: 0.01)).suspects() == [0]
 
 
 def test_a_step_size_that_falls_by_itself_does_not_hide_the_effect():
     """Adagrad's falls with the square root of the number of steps."""
-    assert sweep(Descent(lambda lr, step, group: lr / (1 + step) ** 0.5)).groups_without() == []
+    assert sweep(Descent(lambda lr, step, group: lr / (1 + step) ** 0.5)).suspects() == []
 
 
 def test_a_step_size_that_rises_by_itself_is_not_taken_for_an_effect():
-    assert sweep(Descent(lambda lr, step, group: 1e-3 * (1 + step) ** 0.5)).groups_without() == [0]
+    assert sweep(Descent(lambda lr, step, group: 1e-3 * (1 + step) ** 0.5)).suspects() == [0]
 
 
 def test_an_effect_that_ends_at_a_cap_is_one():
-    assert sweep(Descent(lambda lr, step, group: min(lr, 1e-4))).groups_without() == []
+    assert sweep(Descent(lambda lr, step, group: min(lr, 1e-4))).suspects() == []
 
 
 def test_an_effect_that_begins_late_is_one():
-    assert sweep(Descent(lambda lr, step, group: max(lr, 1e-3))).groups_without() == []
+    assert sweep(Descent(lambda lr, step, group: max(lr, 1e-3))).suspects() == []
 
 
 def test_first_steps_that_move_nothing_prove_nothing():
-    assert sweep(Descent(lambda lr, step, group: lr if step > 10 else 0.0)).groups_without() == []
+    assert sweep(Descent(lambda lr, step, group: lr if step > 10 else 0.0)).suspects() == []
 
 
 def test_a_loss_that_explodes_at_the_end_does_not_hide_that_there_is_none():
     optimizer = Descent(lambda lr, step, group: float("nan") if step > 20 else 0.01)
-    assert sweep(optimizer).groups_without() == [0]
+    assert sweep(optimizer).suspects() == [0]
 
 
 def test_each_group_is_judged():
     optimizer = Descent(lambda lr, step, group: lr if group == 0 else 0.01, 5, 5, 7)
-    assert sweep(optimizer).groups_without() == [1, 2]
+    assert sweep(optimizer).suspects() == [1, 2]
 
 
 def test_half_precision_rounds_small_steps_away():
-    assert sweep(Descent(lambda lr, step, group: lr, dtype=torch.bfloat16)).groups_without() == []
+    assert sweep(Descent(lambda lr, step, group: lr, dtype=torch.bfloat16)).suspects() == []
 
 
 @pytest.mark.parametrize("lrs", [LRS[:3], [0.1], [1e-3, 0.02], []])
 def test_a_short_range_proves_nothing(lrs):
     effect = sweep(Descent(lambda lr, step, group: 0.01), lrs)
-    assert effect.groups_without() == []
+    assert effect.suspects() == []
     assert effect.any_moved()
 
 
@@ -113,7 +113,7 @@ def test_frozen_and_unusual_parameters_are_passed_over():
     ]
     optimizer = torch.optim.SGD(parameters, lr=0.1)
     effect = sweep(optimizer)
-    assert effect.groups_without() == []
+    assert effect.suspects() == []
     assert effect.any_moved()
 
 
@@ -148,5 +148,5 @@ def test_an_optimizer_that_needs_a_closure_is_not_judged():
     for lr in LRS:
         effect.before_step(lr)
         optimizer.step(None)
-    assert effect.groups_without() == []
+    assert effect.suspects() == []
     assert effect.any_moved()

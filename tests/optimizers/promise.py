@@ -17,7 +17,7 @@ def assert_restored_and_trains_as_without(make, before=3, *, unused_lr=False):
     assert differences(found.values, Fingerprint(**setup.parts()).values) == []
     assert differences(process, process_state()) == []
     assert len(trained) > 2, "the sweep did not train"
-    assert any("did not grow with the learning rate" in each for each in result.warnings) == unused_lr
+    assert any("do not depend on the learning rate" in each for each in result.warnings) == unused_lr
     assert setup.find().losses.tolist() == result.losses.tolist()
     assert losses + setup.train(5) == expected
     for mine, theirs in zip(setup.model.parameters(), without.model.parameters(), strict=True):

@@ -582,11 +582,32 @@ def test_a_step_that_asks_for_a_closure_is_an_error_that_names_the_remedies(kind
     model, data = model_and_data()
     before = copy.deepcopy(model)
     step = TrainingStep(batch_loss(model, nn.MSELoss()), kind(model.parameters(), lr=0.1), closure=closure)
-    message = rf"closure=...\) must be True for {kind.__name__}, .*pass closure=True, or .* step=\.\.\."
+    message = rf"must step after .* {kind.__name__} does not .*; pass closure=True, or .* step=\.\.\."
     with pytest.raises(ArgumentError, match=message) as caught:
         step(data[:1])
     assert type(caught.value.__cause__) in {AssertionError, TypeError, NoClosureError}
     assert same(model, before)
+
+
+class Curvature(torch.optim.SGD):
+    def step(self, closure=None):
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        torch.autograd.grad([gradient.sum() for gradient in gradients], self.param_groups[0]["params"])
+
+
+class Fused(torch.optim.SGD):
+    def step(self, closure=None):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"), [(Curvature, r"backward=lambda loss: .*create_graph=True\)"), (Fused, "the method that it has")]
+)
+def test_a_step_that_needs_another_backward_pass_is_an_error_that_names_the_remedy(kind, remedy):
+    model, data = model_and_data()
+    step = TrainingStep(batch_loss(model, nn.MSELoss()), kind(model.parameters(), lr=0.1))
+    with pytest.raises(ArgumentError, match=rf"{kind.__name__} does not .*; .*{remedy}.*, or .* step=\.\.\."):
+        step(data[:1])
 
 
 def test_any_other_error_of_a_step_arrives_unchanged():
