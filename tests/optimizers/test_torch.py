@@ -89,7 +89,7 @@ def test_maximize_is_refused_and_swept_with_a_step_that_returns_what_falls(name,
             loss = nn.functional.cross_entropy(setup.model(batch[0]), batch[1])
             (-loss).backward()
             setup.optimizer.step()
-            return loss
+            return loss.detach()
 
         setup.step, setup.criterion = step, None
         return setup
