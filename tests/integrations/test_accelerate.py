@@ -93,7 +93,7 @@ def test_training_after_a_fault_is_training_without(place, call, error, monkeypa
     owner, name = {
         "forward": (nn.CrossEntropyLoss, "forward"),
         "backward": (torch.Tensor, "backward"),
-        "step": (torch.optim.Adam, "_init_group"),
+        "step": (type(setup.optimizer.optimizer), "_init_group"),
         "clip": (torch.nn.utils, "clip_grad_norm_"),
     }[place]
     method, calls = getattr(owner, name), []

@@ -326,11 +326,11 @@ class Seen(transformers.Trainer):
 
 @pytest.mark.parametrize("name", ["bert", "gpt2 accumulating", "epochs, smoothing", "bf16", "own loss"])
 def test_the_first_point_is_the_first_loss_that_training_logs(name, tmp_path):
-    """It is the loss before the first step, at whatever rate: the same batch, dropout and precision."""
+    """It is the loss before the first step, at any learning rate: the same batch, dropout and precision."""
     trainer = build(tmp_path, **KINDS[name])
     result = find_lr(trainer, **SWEEP)
-    logged = outcome(trainer)[1]
-    assert result.losses[0] == next(log["loss"] for log in logged if "loss" in log)
+    logged = next(log["loss"] for log in outcome(trainer)[1] if "loss" in log)
+    assert logged in {result.losses[0], round(result.losses[0], 4)}  # transformers 4 rounds its log
 
 
 class Bag(nn.Module):
@@ -352,7 +352,7 @@ def test_a_point_is_the_mean_loss_of_a_whole_step(make, accumulated, tmp_path, m
     result = find_lr(trainer, **SWEEP)
     with torch.no_grad():
         losses = [float(trainer.model(**batch)["loss"]) for batch in Seen.batches[:accumulated]]
-    assert result.losses[0] == pytest.approx(np.mean(losses), rel=1e-6)
+    assert result.losses[0] == pytest.approx(np.mean(losses), rel=2e-6)
     assert len(Seen.batches) == 6 * accumulated
 
 

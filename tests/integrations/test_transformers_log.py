@@ -48,6 +48,7 @@ def trained(tmp_path, monkeypatch):
     return train
 
 
+@pytest.mark.skipif(transformers.__version__ < "5", reason="transformers 4 rounds its log")
 @pytest.mark.parametrize(("lr", "verdict"), [(3e-3, "TOO_LOW"), (0.1, "FINE"), (3.0, "TOO_HIGH")])
 def test_the_verdict_of_a_training(lr, verdict, trained):
     assert diagnose(trained(lr)).verdict is TrainingVerdict[verdict]
