@@ -11,9 +11,10 @@ PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 def test_the_oldest_row_runs_the_lower_bounds():
     dependencies = re.search(r"^dependencies = \[(.*?)\]", PROJECT, re.MULTILINE | re.DOTALL)[1]
-    bounds = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', dependencies))
-    pins = dict(pin.split("==") for pin in ROWS["oldest"].pins)
-    assert bounds
+    pins = dict(pin.split("==") for pin in (*ROWS["oldest"].pins, *ROWS["oldest"].frameworks))
+    extras = "".join(re.findall(r"^(?:transformers|accelerate|peft|lightning|ignite) = (.*)$", PROJECT, re.MULTILINE))
+    bounds = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', dependencies + extras))
+    assert bounds.keys() == pins.keys()
     assert {name: pins[name].startswith(bound) for name, bound in bounds.items()} == dict.fromkeys(bounds, True)
     assert f'requires-python = ">={ROWS["oldest"].python}"' in PROJECT
 

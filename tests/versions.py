@@ -23,7 +23,7 @@ __all__ = ["ROWS", "Row", "main"]
 
 ROOT = Path(__file__).parents[1]
 CORE = ("tests/curve", "tests/optim", "tests/snapshot", "tests/training", "tests/display", "tests/test_restore.py")
-FRAMEWORKS = ("tests/integrations",)
+INTEGRATIONS = ("tests/integrations",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +32,31 @@ class Row:
 
     Args:
         python: Major and minor version.
-        pins: Requirements beside those of the package, as pip reads them.
-        tests: What is run.
+        pins: Versions of what the package requires; a name without a version is the newest one.
+        frameworks: Versions of the frameworks of the integrations.
     """
 
     python: str
     pins: tuple[str, ...]
-    tests: tuple[str, ...] = CORE
+    frameworks: tuple[str, ...] = ()
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The folders and files that pytest runs."""
+        return (*CORE, *INTEGRATIONS) if self.frameworks else CORE
 
 
 ROWS = {
     "oldest": Row(
         python="3.10",
         pins=("torch==2.6.0", "numpy==1.24.4", "scipy==1.10.1", "matplotlib==3.7.5", "tqdm==4.60.0"),
+        frameworks=(
+            "transformers==4.57.1",
+            "accelerate==1.3.0",
+            "peft==0.14.0",
+            "lightning==2.5.0",
+            "pytorch-ignite==0.5.1",
+        ),
     ),
     "between": Row(
         python="3.12",
@@ -72,7 +84,7 @@ def environment(name: str, row: Row, folder: Path) -> str:
     if not python.exists():
         subprocess.run([interpreter(row.python), "-m", "venv", str(python.parents[1])], check=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "-e", f"{ROOT}[test]", *row.pins], check=True)
+    subprocess.run([*pip, "-e", f"{ROOT}[test]", *row.pins, *row.frameworks], check=True)
     return str(python)
 
 
@@ -88,9 +100,9 @@ def run(name: str, row: Row, folder: Path) -> bool:
 def table() -> str:
     """Return the rows as a table in Markdown."""
     head = ["| row | Python | versions | tests |", "|---|---|---|---|"]
-    tests = {CORE: "core", FRAMEWORKS: "integrations"}
     rows = [
-        f"| {name} | {row.python} | {', '.join(pin.replace('==', ' ') for pin in row.pins)} | {tests[row.tests]} |"
+        f"| {name} | {row.python} | {', '.join(pin.replace('==', ' ') for pin in (*row.pins, *row.frameworks))} | "
+        f"{'core, integrations' if row.frameworks else 'core'} |"
         for name, row in ROWS.items()
     ]
     return "\n".join([*head, *rows])
