@@ -169,15 +169,15 @@ def _learning_rate(text: str) -> float:
 
 def _demo(args: argparse.Namespace) -> int:
     from lrfinder.cli import demo
-    from lrfinder.cli.output_files import PictureFile
+    from lrfinder.cli.output_files import PlotFile
 
-    picture = PictureFile("--plot", args.plot)
+    plot_file = PlotFile("--plot", args.plot)
     digits = demo.load_digits()
     with demo.one_thread():
         result = demo.find_lr(digits, args.epochs, progress=run_command.shows_bar(args))
         say(result_commands.command_line_block(result))
-        result.plot(picture.axes)
-        picture.write()
+        result.plot(plot_file.axes)
+        plot_file.write()
         say(f"plot: {args.plot}")
         lrs = {"suggested": result.suggestion.lr, "usual": demo.USUAL_LR}
         steps = args.epochs * len(digits.loader())

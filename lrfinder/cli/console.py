@@ -1,4 +1,4 @@
-"""What a command says, and where: results to stdout, all else to stderr; the user's errors without our frames."""
+"""Console output: results go to stdout, everything else to stderr; tracebacks show the user's frames only."""
 
 import contextlib
 import importlib
@@ -19,7 +19,7 @@ _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def say(text: str) -> None:
-    """Print a result to stdout. That its reader has gone, as in `lrfinder show … | head -1`, is no error.
+    """Print a result to stdout. It is no error if nothing reads it any more, as in `lrfinder show … | head -1`.
 
     Args:
         text: What to print, without the end of its last line.
@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print to stderr what is no result: what was written where, warnings, errors.
+    """Print to stderr: warnings, errors, what was written.
 
     Args:
         text: What to print, without the end of its last line.
@@ -40,7 +40,7 @@ def _write(stream: TextIO, text: str) -> None:
     try:
         print(text, file=stream, flush=True)
     except BrokenPipeError:
-        # The stream is flushed once more when Python ends: let that go nowhere instead of failing.
+        # Python flushes the stream once more at its end, which would fail again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
@@ -48,7 +48,7 @@ def _write(stream: TextIO, text: str) -> None:
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Within this context all that goes to stdout, child processes and C libraries included, goes to stderr."""
+    """Within this context everything written to stdout, by child processes and C libraries too, goes to stderr."""
     sys.stdout.flush()
     saved = os.dup(1)
     os.dup2(2, 1)
@@ -62,7 +62,7 @@ def stdout_to_stderr() -> Iterator[None]:
 
 @contextmanager
 def short_warnings() -> Iterator[None]:
-    """Within this context a warning is one line on stderr, without the place in the code that issued it."""
+    """Within this context a warning is one line on stderr, without the place in the code."""
 
     def show(
         message: Warning | str,
@@ -73,7 +73,7 @@ def short_warnings() -> Iterator[None]:
         line: str | None = None,  # noqa: ARG001
     ) -> None:
         if issubclass(category, LRFinderWarning) and sys.stdout.isatty():
-            return  # it stands in the result's block, on the same screen
+            return  # the block shows it on the same screen
         note(f"warning: {' '.join(str(message).split())}")
 
     with warnings.catch_warnings():
@@ -83,9 +83,9 @@ def short_warnings() -> Iterator[None]:
 
 
 def their_traceback(error: BaseException) -> str:
-    """Write the traceback of an error that the user's code raised, without the way through this package to that code.
+    """Return the traceback of an error that the user's code raised, without this package's frames above that code.
 
-    Frames of this package below the user's, or of an error that is its own, are kept: they say what went wrong.
+    Frames of this package below the user's, and those of its own errors, are kept.
 
     Args:
         error: What was raised.

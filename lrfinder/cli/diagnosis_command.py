@@ -58,20 +58,20 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status: 0, or 3 where the log does not tell.
     """
-    from lrfinder.cli.output_files import PictureFile, TextFile
+    from lrfinder.cli.output_files import PlotFile, TextFile
     from lrfinder.curve import TrainingVerdict, diagnose
     from lrfinder.display import plot_diagnosis
 
-    picture = None if args.plot is None else PictureFile("--plot", args.plot)
+    plot_file = None if args.plot is None else PlotFile("--plot", args.plot)
     file = None if args.json is None else TextFile("--json", args.json)
     log = _read(args)
     found = diagnose(log.losses, log.lrs, val_losses=log.val_losses, total_steps=args.total_steps)
     (note if args.json == "-" else say)(f"{found}\n  columns: {', '.join(log.columns)}, {len(log.losses):,} losses")
     if file is not None:
         file.write(json.dumps(_plain(found), indent=1, allow_nan=False))
-    if picture is not None:
-        plot_diagnosis(found, log.losses, log.lrs, val_losses=log.val_losses, ax=picture.axes)
-        picture.write()
+    if plot_file is not None:
+        plot_diagnosis(found, log.losses, log.lrs, val_losses=log.val_losses, ax=plot_file.axes)
+        plot_file.write()
     return 3 if found.verdict is TrainingVerdict.UNCLEAR else 0
 
 

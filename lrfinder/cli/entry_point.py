@@ -1,4 +1,4 @@
-"""TARGET on the command line: a user's function is imported and called, and what it returns becomes a finder."""
+"""TARGET on the command line: the user's function is imported and called, and its setup becomes a finder."""
 
 import ast
 import difflib
@@ -21,7 +21,7 @@ _RETURNS = "(model, optimizer, criterion, loader), where criterion may be None, 
 
 
 def keywords(settings: Iterable[str]) -> dict[str, Any]:
-    """Read the arguments of `--set`.
+    """Return the keyword arguments that `--set` gave.
 
     Args:
         settings: Each `key=value`; the value is a Python literal, or else a string.
@@ -33,8 +33,8 @@ def keywords(settings: Iterable[str]) -> dict[str, Any]:
         ArgumentError: One has no `=`, or no name before it.
 
     Example:
-        >>> keywords(["width=64", "norm=batch", "rates=[0.1, 0.2]", "seed=None"])
-        {'width': 64, 'norm': 'batch', 'rates': [0.1, 0.2], 'seed': None}
+        >>> keywords(["width=64", "norm=batch", "lrs=[0.1, 0.2]", "seed=None"])
+        {'width': 64, 'norm': 'batch', 'lrs': [0.1, 0.2], 'seed': None}
     """
     values = {}
     for setting in settings:
@@ -53,7 +53,7 @@ def _literal(text: str) -> Any:
 
 
 def load(target: str) -> Callable[..., Any]:
-    """Import the function that a target names, with the current folder importable; what its module raises passes.
+    """Return the function that a target names. The current folder is importable; an error of its module is raised.
 
     Args:
         target: `package.module:function` or `file.py:function`; a file's own folder is importable too.
@@ -92,7 +92,7 @@ def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ArgumentError(f"TARGET must be {_FORMS}, but there is no file {str(path)!r}.")
     _make_importable(path.parent)
-    # Under its own name, so that a DataLoader's workers can import the file too, unless that would hide another module.
+    # Under its own name, so that workers of a DataLoader can import the file too, unless another module has that name.
     name = path.stem if path.stem not in sys.modules else f"{path.stem} at {path}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -119,7 +119,7 @@ def _import_module(name: str) -> ModuleType:
 
 
 def build(target: str, function: Callable[..., Any], values: dict[str, Any]) -> tuple[LRFinder, Iterable[Any]]:
-    """Call the user's function; what it raises passes.
+    """Return the finder and the loader that the user's function makes; its errors are raised unchanged.
 
     Args:
         target: Its name on the command line, for messages.

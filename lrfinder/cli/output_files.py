@@ -1,6 +1,6 @@
-"""Files that a command writes: their names are checked before anything is run, so that a typo costs no time.
+"""Files that a command writes. Their names are checked before anything runs, so that a typo costs no time.
 
-The user's code may change the current folder; the names keep their meaning.
+Names are relative to the folder of the call, also if the user's code changes the current folder.
 """
 
 from collections.abc import Container, Iterator
@@ -11,7 +11,7 @@ from lrfinder.cli.console import say
 from lrfinder.display import file_axes
 from lrfinder.errors import ArgumentError
 
-__all__ = ["PictureFile", "TextFile"]
+__all__ = ["PlotFile", "TextFile"]
 
 
 class TextFile:
@@ -19,14 +19,13 @@ class TextFile:
 
     Args:
         option: The option that names it, for messages.
-        path: Its name; a file that is there is overwritten. `-` is stdout.
+        path: Its name; an existing file is overwritten. `-` is stdout.
 
     Raises:
-        ArgumentError: It is a folder, or in none that exists.
+        ArgumentError: It is a folder, or its folder does not exist.
     """
 
     def __init__(self, option: str, path: str) -> None:
-        """Check the name."""
         if path != "-":
             _check_folder(option, path)
         self._option, self._path, self._is_stdout = option, Path(path).absolute(), path == "-"
@@ -44,22 +43,21 @@ class TextFile:
             self._path.write_text(text + "\n", encoding="utf-8")
 
 
-class PictureFile:
-    """A file for a picture.
+class PlotFile:
+    """A file for a plot.
 
     Args:
         option: The option that names it, for messages.
-        path: Its name; the extension says which format. A file that is there is overwritten.
+        path: Its name; the extension is the format. An existing file is overwritten.
 
     Attributes:
         axes: Where to draw.
 
     Raises:
-        ArgumentError: There is no such format, it is a folder, or in none that exists.
+        ArgumentError: The format is unknown, it is a folder, or its folder does not exist.
     """
 
     def __init__(self, option: str, path: str) -> None:
-        """Check the name."""
         _check_folder(option, path)
         self._option, self._path = option, Path(path).absolute()
         self.axes = file_axes()
@@ -67,14 +65,14 @@ class PictureFile:
         _check_format(option, path, self._canvas.get_supported_filetypes())
 
     def write(self) -> None:
-        """Write what has been drawn."""
+        """Write what was drawn."""
         with _writing(self._option, self._path):
             self._canvas.print_figure(self._path)
 
 
 def _check_format(option: str, path: str, formats: Container[str]) -> None:
     if Path(path).suffix[1:].lower() not in formats:
-        raise ArgumentError(f"{option} must name a picture such as lr.png, lr.svg or lr.pdf, got {path!r}.")
+        raise ArgumentError(f"{option} must name a plot such as lr.png, lr.svg or lr.pdf, got {path!r}.")
 
 
 def _check_folder(option: str, path: str) -> None:

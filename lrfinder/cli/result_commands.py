@@ -46,19 +46,19 @@ def plot(args: argparse.Namespace) -> int:
     Returns:
         The exit status.
     """
-    from lrfinder.cli.output_files import PictureFile
+    from lrfinder.cli.output_files import PlotFile
 
-    picture = PictureFile("-o", args.output)
+    plot_file = PlotFile("-o", args.output)
     results = [_load(path) for path in args.results]
     names = [Path(path).name for path in args.results]
     if len(set(names)) < len(names):
         names = args.results
     for result, name in zip(results, names, strict=True):
         if _is_comparison(result):
-            result.plot(picture.axes)  # under the names of its settings
+            result.plot(plot_file.axes)  # under the names of its settings
         else:
-            result.plot(picture.axes, label=name)
-    picture.write()
+            result.plot(plot_file.axes, label=name)
+    plot_file.write()
     return FOUND
 
 

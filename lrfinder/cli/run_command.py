@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         The exit status.
     """
     from lrfinder.cli import entry_point
-    from lrfinder.cli.output_files import PictureFile, TextFile
+    from lrfinder.cli.output_files import PlotFile, TextFile
     from lrfinder.comparison import compare
     from lrfinder.options import FindOptions
 
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     with _named_as_options():
         FindOptions(**options)
     values, compared = entry_point.keywords(args.settings), read_settings(args.compare)
-    picture = None if args.plot is None else PictureFile("--plot", args.plot)
+    plot_file = None if args.plot is None else PlotFile("--plot", args.plot)
     file = None if args.json is None else TextFile("--json", args.json)
     json_alone = args.json == "-"
     with stdout_to_stderr() if json_alone else nullcontext(), _argv(args.target):
@@ -132,9 +132,9 @@ def run(args: argparse.Namespace) -> int:
         (note if json_alone else say)(command_line_block(result))
         if file is not None:
             file.write(json.dumps(result.to_dict(), indent=1, allow_nan=False))
-        if picture is not None:
-            result.plot(picture.axes)
-            picture.write()
+        if plot_file is not None:
+            result.plot(plot_file.axes)
+            plot_file.write()
     _leave_group()
     return exit_status(result)
 

@@ -1,4 +1,4 @@
-"""One progress bar over all phases of a find, closed on every way out."""
+"""One progress bar over all phases of a find; it is closed after an exception too."""
 
 import math
 from functools import cache
@@ -10,19 +10,18 @@ from typing_extensions import Self  # typing has it from 3.11 on; torch brings t
 
 __all__ = ["Progress"]
 
-INTERVAL = 0.1
-"""Seconds between two redraws, at least."""
+INTERVAL = 0.1  # least time between two redraws, in seconds
 
 
 class Progress:
-    """A tqdm bar that names the phase it is in; without one, the same calls do nothing.
+    """A tqdm bar with the name of the phase; if it is not enabled, it only counts the steps.
 
     Args:
-        enabled: Whether a bar is shown; steps are counted either way.
-        total: How many steps are expected over all phases.
+        enabled: Whether a bar is shown.
+        total: The number of steps expected over all phases.
 
     Attributes:
-        steps: How many there were so far.
+        steps: The number of steps so far.
 
     Example:
         >>> with Progress(enabled=False, total=10) as progress:
@@ -31,7 +30,6 @@ class Progress:
     """
 
     def __init__(self, *, enabled: bool, total: int) -> None:
-        """Create the bar, if one is wanted."""
         self._bar: Any = None
         if enabled:
             self._bar = _bar_class()(total=total, desc="LR range test", unit="step", leave=False)
@@ -39,7 +37,7 @@ class Progress:
         self.steps = 0
 
     def phase(self, name: str) -> None:
-        """Say what is going on now.
+        """Show the name of the phase that begins.
 
         Args:
             name: The phase: scout, sweep, refine 2/5.

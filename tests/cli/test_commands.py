@@ -421,7 +421,7 @@ RETURNS = r"must return \(model, optimizer, criterion, loader\), .* or \(LRFinde
         (["train.py:build", "--start-lr", "1", "--end-lr", "0.1"], "end_lr must exceed start_lr=1.0"),
         (["train.py:build", "--start-lr", "nan"], "--start-lr must be a positive, finite number"),
         (["train.py:build", "--refine"], "--refine needs total_steps"),
-        (["train.py:build", "--plot", "lr.pgn"], "--plot must name a picture such as lr.png.*, got 'lr.pgn'"),
+        (["train.py:build", "--plot", "lr.pgn"], "--plot must name a plot such as lr.png.*, got 'lr.pgn'"),
         (["train.py:build", "--plot", "no/lr.png"], "--plot must name a file in a folder that exists"),
         (["train.py:build", "--json", "pkg"], "--json must name a file in a folder that exists, got 'pkg'"),
     ],
