@@ -1,7 +1,7 @@
 """Diagnose a finished or running training from its losses: was the learning rate too high or too low?
 
-The constants were chosen on half of the recorded trainings in `tests/benchmarks`, and are scored on the other half by
-`python -m tests.benchmarks.diagnosis --report`.
+The constants were chosen on some of the recorded trainings in `tests/benchmarks`; `python -m tests.benchmarks.diagnosis
+--report` scores them on the others.
 """
 
 import dataclasses
@@ -171,9 +171,15 @@ def _found(
 def _of_few(history: History) -> Diagnosis:
     if history.lost is not None and history.finite:
         return _lost(history) or _found(TrainingVerdict.UNCLEAR, "")
+    if not history.finite:
+        reason = (
+            "No loss is finite. If each entry is one step, look for NaN in the model or the data: the first loss is "
+            "computed before any update. If entries are averages, the learning rate may also be far too high."
+        )
+        return _found(TrainingVerdict.UNCLEAR, reason)
     reason = (
         f"There are {history.finite} finite losses, and {MIN_ENTRIES} are needed to tell anything: log the loss more "
-        "often, or look for NaN in the model or the data."
+        "often."
     )
     return _found(TrainingVerdict.UNCLEAR, reason)
 

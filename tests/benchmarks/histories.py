@@ -43,8 +43,7 @@ TASK_NAMES = (
     "digits_mlp_muon", "full_batch_linear_adam", "mixture_sgd_momentum", "ratings_sparse_sgd", "ratings_dense_adam",
     "cnn_new_head_sgd_momentum", "digits_mlp_adam", "spirals_mlp_nadam", "tiny_batch_mlp_adam",
     "large_batch_mlp_nesterov", "autoencoder_adam", "spread_regression_adam", "digits_softmax_sgd", "mnist1d_cnn_sgd",
-    "text_lstm_nadam", "contrastive_mlp_adamw", "ratings_sparse_adagrad", "efficientnet_head_adam",
-    "mnist1d_cnn_batchnorm_sgd_momentum", "digits_cnn_rmsprop", "digits_cnn_batchnorm_nesterov",
+    "text_lstm_nadam", "contrastive_mlp_adamw", "ratings_sparse_adagrad",
 )  # fmt: skip
 
 

@@ -1,0 +1,70 @@
+"""Verdicts and diagnoses stay as good on the benchmark as the documentation says."""
+
+import numpy as np
+import pytest
+
+from lrfinder.curve import Level
+from tests.benchmarks import diagnosis, histories, verdicts
+from tests.benchmarks.tasks import TASKS, fingerprint
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return verdicts.judge_all()
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return diagnosis.load_cases()
+
+
+def test_verdicts_on_learning_rates_keep_their_promises(judged):
+    found = verdicts.score(judged)
+    assert found["bad that are not GOOD"] >= 0.85
+    assert found["of those, direction right"] >= 0.97
+    assert found["good that are GOOD, LOW or HIGH"] >= 0.85
+    assert found["good that are TOO_HIGH"] == 0
+    assert found["unknown"] < 0.02
+
+
+def test_levels_further_from_good_cost_more(judged):
+    cost = {level: np.mean([each.regret for each in judged if each.level is level]) for level in Level}
+    assert cost[Level.GOOD] < cost[Level.LOW] < cost[Level.TOO_LOW]
+    assert cost[Level.GOOD] < cost[Level.HIGH] < cost[Level.TOO_HIGH]
+
+
+def test_histories_are_complete_and_belong_to_the_source_as_it_is(cases):
+    assert {case.history.task for case in cases} == set(histories.TASK_NAMES)
+    per_task = 3 * len(histories.FACTORS) + len(histories.DROPS) * len(histories.DROP_FACTORS)
+    assert len(cases) == per_task * len(histories.TASK_NAMES)
+    assert len({fingerprint(TASKS[name], histories.train) for name in TASKS}) == len(TASKS)
+
+
+def test_stored_losses_are_those_of_a_fresh_training():
+    stored = next(
+        h for h in histories.load_histories() if (h.task, h.schedule, h.factor) == ("iris_softmax_sgd", "constant", 1.0)
+    )
+    best = stored.lrs[0]
+    losses, val_losses, start = histories.train("iris_softmax_sgd", np.full(stored.total_steps, best))
+    np.testing.assert_allclose(stored.losses, losses, atol=0.05)
+    np.testing.assert_allclose(stored.val_losses, val_losses, rtol=1e-3)
+    assert start == pytest.approx(stored.start)
+
+
+def test_schedules_by_hand():
+    np.testing.assert_allclose(histories.multipliers("linear", 4), [1, 0.75, 0.5, 0.25])
+    np.testing.assert_allclose(histories.multipliers("constant", 2), [1, 1])
+    np.testing.assert_allclose(histories.multipliers("drop_10", 10, place=1), [1] + [0.1] * 9)
+    cycle = histories.multipliers("one_cycle", 1000)
+    assert cycle[0] == pytest.approx(0.04)
+    assert np.argmax(cycle) == 300
+    assert cycle[-1] < 1e-4
+
+
+def test_diagnoses_of_trainings_that_chose_no_constant_keep_their_promises(cases):
+    scored = [case for case in cases if case.history.task in diagnosis.SCORED_ON]
+    found = diagnosis.score(scored, [diagnosis.diagnosis_of(case.history).verdict for case in scored])
+    assert found["right"][0] >= 0.85
+    assert found["wrong"][0] <= 0.02
+    assert found["alarms"][0] <= 0.10
+    assert found["drops told"][0] >= 0.70
