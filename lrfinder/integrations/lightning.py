@@ -1,8 +1,8 @@
 """Lightning: a range test with the trainer's own step, before a fit or in the middle of one.
 
-Nothing of Lightning's is done again here: a point of the curve is one turn of its own training loop, hooks, precision,
-accumulation and clipping included, and the sweep is `LRFinder.find`. It needs the package `lightning`; objects of the
-separate package `pytorch_lightning` are refused, as their classes are others.
+A point of the curve is one step of Lightning's own training loop, with hooks, precision, accumulation and clipping; the
+sweep is `LRFinder.find`. It needs the package `lightning`; objects of the separate package `pytorch_lightning`, whose
+classes are different, are refused.
 """
 
 import signal
@@ -37,7 +37,7 @@ from lrfinder.integrations.lightning_lr import (
     needed_value,
     selected,
     set_attribute,
-    top_rate,
+    top_lr,
     with_next_step,
 )
 from lrfinder.integrations.lightning_state import CAPTURED, Attributes, captured, count_from_zero, data_of, make_quiet
@@ -66,12 +66,12 @@ def find_lr(
     snapshot_frozen: bool = True,
     **find_options: Any,
 ) -> RangeTestResult:
-    """Find a learning rate for `trainer.fit(module, ...)`, which afterwards trains as if this had not been called.
+    """Run a range test on what `trainer.fit(module, ...)` would train, and leave everything as it was, bit for bit.
 
     The trainer's own loop sets everything up and takes every step: `training_step` with its hooks,
     `configure_optimizers` in all its forms, several parameter groups, precision, `accumulate_grad_batches`, clipping,
-    DDP. Loggers, checkpoints, schedulers, validation and the user's callbacks are silent; no file is written.
-    (Callbacks that freeze layers or change the accumulation are heeded.)
+    DDP. Callbacks that freeze layers or change the accumulation take part. Loggers, checkpoints, schedulers, validation
+    and all other callbacks do not run, and no file is written.
 
     Args:
         trainer: The trainer of the fit.
@@ -224,7 +224,7 @@ class LearningRateFinder(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         batch: Any,  # noqa: ARG002 - Lightning passes it
-        batch_idx: int,  # noqa: ARG002 - likewise
+        batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Run the range test, if one is due."""
         if not self._due:
@@ -244,16 +244,16 @@ class LearningRateFinder(pl.Callback):
         self.results[trainer.current_epoch] = replace(result, next_step="nothing to do, the fit goes on with it")
         lr = result.suggestion.lr
         if name is not None:
-            self._value = (name, needed_value(pl_module, data, name, top_rate(trainer, swept), lr))
+            self._value = (name, needed_value(pl_module, data, name, top_lr(trainer, swept), lr))
             set_attribute(pl_module, data, *self._value)
         adopt(trainer, swept, result)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the results, and the module's rate."""
+        """Return what a checkpoint stores: the results, and the learning rate of the module."""
         return {"results": {epoch: each.to_dict() for epoch, each in self.results.items()}, "value": self._value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what a checkpoint kept.
+        """Load what a checkpoint stored.
 
         Args:
             state_dict: What `state_dict` returned.
@@ -264,14 +264,14 @@ class LearningRateFinder(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Give the module the rate that was found, before its optimizers are configured."""
+        """Set the stored learning rate in the module, before its optimizers are configured."""
         kept = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("value")
         if kept is not None:
             set_attribute(pl_module, trainer.datamodule, *kept)  # type: ignore[attr-defined]  # as above
 
 
 class _Visit(pl.Callback):
-    """Goes along with a fit up to its first batch, finds a rate there, and ends the fit."""
+    """Runs the range test at the first batch of a fit, and ends the fit."""
 
     def __init__(
         self,
@@ -301,10 +301,10 @@ class _Visit(pl.Callback):
         """Find the value that the attribute needs, and check that the optimizers of the next fit follow it."""
         module, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]  # as above
         index = trainer.optimizers.index(swept)
-        self.value = needed_value(module, data, name, top_rate(trainer, swept), lr)
+        self.value = needed_value(module, data, name, top_lr(trainer, swept), lr)
         with attribute_set(module, data, name, self.value):
             trainer.strategy.setup_optimizers(trainer)
-        used = top_rate(trainer, trainer.optimizers[index])
+        used = top_lr(trainer, trainer.optimizers[index])
         if not isclose(used, lr, rel_tol=1e-6):
             warn(
                 f"find_lr sets {name}={self.value:.3g}, but configure_optimizers does not follow it: the learning rate "
@@ -351,7 +351,7 @@ def _check(trainer: Any, module: Any, *, standalone: bool = True) -> None:
     if strategy in _REFUSED:
         raise ArgumentError(
             f"find_lr works on one device and under DDP, got Trainer(strategy={strategy}), which keeps parameters or "
-            "optimizers in places that nobody can put back; find the rate on one device, at the same batch size."
+            "optimizer state where it cannot be restored; run the test on one device, with the same batch size."
         )
     if standalone and trainer.fast_dev_run:
         raise ArgumentError(

@@ -1,4 +1,4 @@
-"""Where Lightning's users keep the learning rate, and how a found one comes into use."""
+"""Where a Lightning module keeps its learning rate, and how the suggestion is applied."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ __all__ = [
     "needed_value",
     "selected",
     "set_attribute",
-    "top_rate",
+    "top_lr",
     "with_next_step",
 ]
 
@@ -61,7 +61,7 @@ def selected(optimizers: Sequence[Optimizer], which: int | str | None) -> Optimi
 
 
 def _holders(module: pl.LightningModule, datamodule: Any, name: str) -> Iterator[tuple[Any, str]]:
-    """Give, for each place where the attribute is, the object or mapping that holds it and its name there."""
+    """Yield the object or mapping that holds the attribute, and its name there, for each place."""
     for owner in (module, datamodule):
         for root in () if owner is None else (owner, owner.hparams):
             if isinstance(root, Mapping) and name in root:  # a key that has dots itself
@@ -163,20 +163,20 @@ def attribute_set(module: pl.LightningModule, datamodule: Any, name: str, value:
 
 
 def needed_value(module: pl.LightningModule, datamodule: Any, name: str, top: float, lr: float) -> float:
-    """Return the value at which the optimizer's rate is `lr`.
+    """Return the value of the attribute with which the optimizer's learning rate is `lr`.
 
-    The attribute may stand for another group's rate, or be multiplied before it becomes one: it is taken to be
-    proportional to the rate.
+    The attribute may be the learning rate of another group, or be multiplied first: it counts as proportional to the
+    learning rate.
 
     Args:
         module: The module.
         datamodule: The data module, or None.
         name: The attribute's name.
-        top: The optimizer's rate at the attribute's present value.
-        lr: The rate wanted.
+        top: The optimizer's learning rate with the current value of the attribute.
+        lr: The learning rate that the optimizer should have.
 
     Returns:
-        `lr` itself where the attribute is the rate.
+        `lr` itself if the attribute is the learning rate.
     """
     value = _value_at(*next(_holders(module, datamodule, name)))
     value = float(value) if isinstance(value, Real) else 0.0
@@ -188,36 +188,36 @@ def _attached(trainer: pl.Trainer, optimizer: Optimizer) -> list[Any]:
     return [scheduler for scheduler in schedulers if getattr(scheduler, "optimizer", optimizer) is optimizer]
 
 
-def top_rate(trainer: pl.Trainer, optimizer: Optimizer) -> float:
-    """Return the rate that the suggestion takes the place of.
+def top_lr(trainer: pl.Trainer, optimizer: Optimizer) -> float:
+    """Return the learning rate that the suggestion replaces.
 
     Args:
         trainer: The trainer.
         optimizer: One of its optimizers.
 
     Returns:
-        The reference group's rate: before the first step the highest that its scheduler is known to reach, later the
-        present one.
+        That of the swept group: before the first step the highest one that its scheduler reaches, as far as is known;
+        later the current one.
     """
     index = largest_group(optimizer)
     group = optimizer.param_groups[index]
     if trainer.global_step and float(group["lr"]):
         return float(group["lr"])
     cyclic = [scheduler.max_lrs[index] for scheduler in _attached(trainer, optimizer) if hasattr(scheduler, "max_lrs")]
-    return max(float(rate) for rate in [group["lr"], group.get("initial_lr", 0), group.get("max_lr", 0), *cyclic])
+    return max(float(lr) for lr in [group["lr"], group.get("initial_lr", 0), group.get("max_lr", 0), *cyclic])
 
 
 def adopt(trainer: pl.Trainer, optimizer: Optimizer, result: RangeTestResult) -> None:
-    """Train on with the suggestion.
+    """Continue the training with the suggestion.
 
-    With schedulers everything that they hold is scaled by one factor: their next rates follow.
+    All learning rates that the schedulers hold are scaled by one factor, so their next ones follow.
 
     Args:
         trainer: The trainer, within a fit.
         optimizer: The optimizer that was swept.
         result: What was found.
     """
-    schedulers, top = _attached(trainer, optimizer), top_rate(trainer, optimizer)
+    schedulers, top = _attached(trainer, optimizer), top_lr(trainer, optimizer)
     if not schedulers or not top:
         result.apply(optimizer)
         return

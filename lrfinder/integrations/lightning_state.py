@@ -1,4 +1,4 @@
-"""What a find changes in Lightning's objects: what is captured, and what is silenced meanwhile."""
+"""What a range test changes in Lightning's objects, and what does not run meanwhile."""
 
 from operator import attrgetter
 from typing import Any
@@ -68,13 +68,13 @@ def captured(trainer: pl.Trainer) -> list[Any]:
 
 
 def data_of(trainer: pl.Trainer) -> list[Any]:
-    """Return what a trainer's data sources hold, which is not entered: it may be long.
+    """Return the loaders of a trainer, which the snapshot does not enter.
 
     Args:
         trainer: The trainer.
 
     Returns:
-        What was given as loaders.
+        The loaders as they were passed.
     """
     sources = trainer.fit_loop._data_source, trainer.fit_loop.epoch_loop.val_loop._data_source
     return [source.instance for source in sources if not isinstance(source.instance, pl.LightningModule)]
@@ -91,7 +91,7 @@ def make_quiet(trainer: pl.Trainer) -> None:
 
 
 def count_from_zero(trainer: pl.Trainer) -> None:
-    """Let a trainer that has finished a fit begin another.
+    """Reset the counters of a trainer that has finished a fit, so that it can begin another.
 
     Args:
         trainer: The trainer.

@@ -34,7 +34,7 @@ class LightningStep(pl.Callback):
         optimizer: The one that is swept.
 
     Attributes:
-        accumulation_steps: Micro-batches per optimizer step, as far as an epoch has so many.
+        accumulation_steps: Micro-batches per optimizer step, at most the batches of an epoch.
         skipped: Whether the last call stepped nothing: the scaler skipped it, or `training_step` returned None.
         ranks: The ranks that take the same step.
         record_grad_norm: Whether `grad_norm` is wanted.
@@ -86,7 +86,7 @@ class LightningStep(pl.Callback):
     def on_before_backward(
         self,
         trainer: pl.Trainer,  # noqa: ARG002 - Lightning passes it
-        pl_module: pl.LightningModule,  # noqa: ARG002 - likewise
+        pl_module: pl.LightningModule,  # noqa: ARG002
         loss: Tensor,
     ) -> None:
         """Keep a closure's first loss, and wait for the other ranks to have theirs."""
@@ -97,7 +97,7 @@ class LightningStep(pl.Callback):
     def on_after_backward(
         self,
         trainer: pl.Trainer,  # noqa: ARG002 - Lightning passes it
-        pl_module: pl.LightningModule,  # noqa: ARG002 - likewise
+        pl_module: pl.LightningModule,  # noqa: ARG002
     ) -> None:
         """Note that the backward pass is over."""
         self.ranks.after_backward()
@@ -118,9 +118,9 @@ class LightningStep(pl.Callback):
         pl_module: pl.LightningModule,
         outputs: Any,
         batch: Any,  # noqa: ARG002 - Lightning passes it
-        batch_idx: int,  # noqa: ARG002 - likewise
+        batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Take note of a micro-batch's loss, which Lightning has divided by its accumulation.
+        """Record the loss of a micro-batch, which Lightning has divided by its accumulation.
 
         Args:
             trainer: The trainer.
