@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,8 +114,8 @@ def row_of_numbers(name: str, values: npt.ArrayLike) -> Floats:
         ArgumentError: If they are something else, or none at all.
     """
     try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+        array = np.array(_plain(values), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's
         raise ArgumentError(
             f"diagnose({name}=...) must be a row of numbers, NaN where one is missing, got {_short(values)}."
         ) from None
@@ -123,6 +124,15 @@ def row_of_numbers(name: str, values: npt.ArrayLike) -> Floats:
             f"diagnose({name}=...) must be a row of numbers, one per entry of the history, got shape {array.shape}."
         )
     return array
+
+
+def _plain(values: Any) -> Any:
+    # Tensors and lists of them, with gradients or without, which NumPy does not take.
+    if hasattr(values, "tolist") and not isinstance(values, np.ndarray):
+        return values.tolist()
+    if isinstance(values, (list, tuple)):
+        return [value.item() if hasattr(value, "item") else value for value in values]
+    return values
 
 
 def _short(values: object) -> str:

@@ -196,6 +196,14 @@ def test_a_length_below_the_history_is_an_argument_error(total_steps):
         diagnose(SLOW, total_steps=total_steps)
 
 
+def test_tensors_are_taken_with_gradients_or_without():
+    torch = pytest.importorskip("torch")
+    assert diagnose(torch.tensor(SLOW)).verdict is LOW
+    assert diagnose([torch.tensor(loss, requires_grad=True) for loss in SLOW], torch.ones(600)).verdict is LOW
+    with pytest.raises(ArgumentError, match=r"losses=.*row of numbers"):
+        diagnose([torch.ones(2), torch.ones(2)])
+
+
 def test_nonsense_validation_losses_are_an_argument_error():
     with pytest.raises(ArgumentError, match=r"val_losses="):
         diagnose(SLOW, val_losses=[[1.0]])
