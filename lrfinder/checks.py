@@ -235,8 +235,8 @@ def check_minimizes(optimizer: Any) -> None:
         if group.get("maximize"):
             raise ArgumentError(
                 f"LRFinder(optimizer=...) must minimise the loss, got maximize=True in param_groups[{index}]; the "
-                "sweep looks for a loss that falls. Return the negative objective from criterion or loss_fn and leave "
-                "maximize out, which trains the same; or take the step yourself with step=..., which returns it."
+                "sweep looks for a loss that falls. Make the loss the negative objective and leave maximize out, which "
+                "trains the same; or use LRFinder(step=...) with a step that returns the negative objective."
             )
 
 

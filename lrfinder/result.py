@@ -303,13 +303,10 @@ class RangeTestResult:
             )
         optimizer = self._optimizer("scheduler", optimizer)
         name = self.context.schedule if name is None else name
-        lrs = self.group_lrs(suggestion)
-        if self.total_steps is not None:
-            kwargs.setdefault("total_steps", self.total_steps)
-        onset = self.landmarks.onset
-        if name == "cyclic" and onset is not None and sum(self.group_lrs(onset)) < sum(lrs):
-            kwargs.setdefault("base_lr", self.group_lrs(onset))
-        return make_scheduler(optimizer, name, lrs, **kwargs)
+        if suggestion is None:
+            return make_scheduler(optimizer, name, self, **kwargs)
+        kwargs.setdefault("total_steps", self.total_steps)
+        return make_scheduler(optimizer, name, self.group_lrs(suggestion), **kwargs)
 
     def _optimizer(self, caller: str, optimizer: "Optimizer | None") -> "Optimizer":
         known = self.optimizer() if self.optimizer is not None else None

@@ -28,7 +28,15 @@ from lrfinder.curve import (
 )
 from lrfinder.display import Progress
 from lrfinder.distributed import DataEnded, Ranks
-from lrfinder.optim import LREffect, LRWriter, group_index, set_group_lrs, unwrap_optimizer
+from lrfinder.optim import (
+    LREffect,
+    LRWriter,
+    group_index,
+    group_momentum,
+    largest_group,
+    set_group_lrs,
+    unwrap_optimizer,
+)
 from lrfinder.options import FindOptions
 from lrfinder.snapshot import Snapshot
 from lrfinder.training import (
@@ -345,12 +353,9 @@ class Search:
 
 
 def _context(optimizer: Any, options: FindOptions) -> Context:
-    optimizer = unwrap_optimizer(optimizer)
-    group = optimizer.param_groups[0]
-    momentum = group.get("momentum", group.get("betas", (0.0,))[0])
     return Context(
-        optimizer=type(optimizer).__name__,
-        momentum=float(momentum),
+        optimizer=type(unwrap_optimizer(optimizer)).__name__,
+        momentum=group_momentum(optimizer.param_groups[largest_group(optimizer)]),
         total_steps=options.total_steps,
         schedule=options.schedule,
         end_lr=options.end_lr,

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from lrfinder import LRFinder, Snapshot, Sweep
 from lrfinder.distributed import ALONE
-from lrfinder.optim.param_groups import LRWriter
+from lrfinder.optim.lr_writer import LRWriter
 from lrfinder.training.batches import Batches
 from lrfinder.training.loop import run_sweep
 from lrfinder.training.loss import BatchLoss

@@ -1,11 +1,12 @@
 """Read and write the learning rates of a torch optimizer, and build its schedulers."""
 
 from lrfinder.optim.lr_effect import LREffect, estimates_step_size
+from lrfinder.optim.lr_writer import LRWriter
 from lrfinder.optim.param_groups import (
-    LRWriter,
     base_lrs,
     group_index,
     group_lrs,
+    group_momentum,
     group_names,
     group_ratios,
     largest_group,
@@ -31,6 +32,7 @@ __all__ = [
     "estimates_step_size",
     "group_index",
     "group_lrs",
+    "group_momentum",
     "group_names",
     "group_ratios",
     "has_two_passes",

@@ -4,37 +4,18 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from lrfinder.errors import ArgumentError
-from lrfinder.optim.param_groups import group_lrs, group_ratios, set_group_lrs, set_lrs
+from lrfinder.optim.param_groups import set_group_lrs, set_lrs
 from lrfinder.optim.scheduler_entry import SchedulerEntry
+from lrfinder.optim.scheduler_lrs import LR, peak_lrs, start_lrs
 from lrfinder.optim.scheduler_state import clear_scheduler_state, groups_kept_on_error
 
 __all__ = ["SCHEDULES", "make_scheduler", "stand_in"]
-
-
-class _HasLR(Protocol):
-    """A `Suggestion`."""
-
-    @property
-    def lr(self) -> float: ...
-
-
-class _HasGroupLRs(Protocol):
-    """A `RangeTestResult`."""
-
-    @property
-    def total_steps(self) -> int | None: ...
-
-    def group_lrs(self) -> list[float]: ...
-
-
-LR = float | Sequence[float] | _HasLR | _HasGroupLRs
 
 
 def _all(steps: int) -> int:
@@ -157,7 +138,8 @@ def make_scheduler(
             schedule's length, in place of torch's `T_max`, `total_iters`, `epochs`. By default that of the
             `RangeTestResult`, if one is given. `plateau` and `lambda` have no length and ignore it.
         warmup_steps: How many steps are taken below the schedule's first lr before it starts.
-        **kwargs: The other keywords of the class in torch. `base_lr` is a number or a sequence, as `lr`.
+        **kwargs: The other keywords of the class in torch. `base_lr` is a number or a sequence, as `lr`; by default it
+            is the onset of the `RangeTestResult`, if one is given that knows it.
 
     Returns:
         The scheduler. Save and load it as any other with `state_dict` and `load_state_dict`.
@@ -179,16 +161,16 @@ def make_scheduler(
         >>> lrs
         [0.133, 0.267, 0.4, 0.3, 0.2, 0.1]
     """  # noqa: DOC502 - raised by the parts
-    _check_arguments(optimizer, name, lr)
+    lr = _checked(optimizer, name, lr)
     entry = _SCHEDULERS[name]
-    peaks = _peak_lrs(lr, optimizer)
+    peaks = peak_lrs(lr, optimizer)
     if total_steps is None:
         total_steps = getattr(lr, "total_steps", None)
     warmup_steps = _count("warmup_steps", warmup_steps, least=0)
     keywords = entry.complete(name, kwargs, _steps_after_warmup(name, total_steps, warmup_steps))
     starts = peaks
     if entry.base:
-        keywords[entry.base] = starts = _start_lrs(entry.base, keywords.get(entry.base), peaks, optimizer)
+        keywords[entry.base] = starts = start_lrs(entry.base, keywords.get(entry.base), lr, peaks, optimizer)
     if entry.peak:
         keywords[entry.peak] = peaks
     with groups_kept_on_error(optimizer), _torch_errors(name):
@@ -219,7 +201,7 @@ def stand_in(name: str) -> str:
     return _SCHEDULERS[name].stand_in or name
 
 
-def _check_arguments(optimizer: Any, name: Any, lr: Any) -> None:
+def _checked(optimizer: Any, name: Any, lr: Any) -> LR:
     given = (optimizer, name, lr)
     in_order = isinstance(optimizer, Optimizer) and isinstance(name, str)
     if not in_order and any(isinstance(each, Optimizer) for each in given):
@@ -239,49 +221,11 @@ def _check_arguments(optimizer: Any, name: Any, lr: Any) -> None:
             f"make_scheduler({name!r}, lr=...) must be the peak learning rate, got None; pass a number, one per "
             "parameter group, or what LRFinder.find returned."
         )
+    return lr  # type: ignore[no-any-return]  # `peak_lrs` checks it
 
 
 def _name_among(given: Sequence[Any]) -> str:
     return next((each for each in given if isinstance(each, str)), "one_cycle")
-
-
-def _peak_lrs(lr: Any, optimizer: Optimizer) -> list[float]:
-    if callable(getattr(lr, "group_lrs", None)):
-        return _group_lrs("lr", lr.group_lrs(), optimizer)
-    return _group_lrs("lr", getattr(lr, "lr", lr), optimizer)
-
-
-def _group_lrs(argument: str, given: Any, optimizer: Optimizer) -> list[float]:
-    try:
-        lrs = np.asarray(given, dtype=float)
-    except (TypeError, ValueError):
-        raise ArgumentError(
-            f"make_scheduler({argument}=...) must be a number, a sequence of numbers, a Suggestion or a "
-            f"RangeTestResult, got {given!r}."
-        ) from None
-    groups = len(optimizer.param_groups)
-    if lrs.ndim and lrs.shape != (groups,):
-        raise ArgumentError(
-            f"make_scheduler({argument}=...) must hold one learning rate per parameter group, {groups} here, got "
-            f"{given!r}; pass one number to keep the groups' ratios."
-        )
-    may_be_zero = np.equal(group_ratios(optimizer), 0) if lrs.ndim else False  # a group that is held still stays so
-    if not (np.isfinite(lrs) & ((lrs > 0) | ((lrs == 0) & may_be_zero))).all():
-        raise ArgumentError(
-            f"make_scheduler({argument}=...) must be positive and finite, got {given!r}; pass the learning rate that "
-            "the range test suggests."
-        )
-    return [float(each) for each in lrs] if lrs.ndim else group_lrs(optimizer, float(lrs))
-
-
-def _start_lrs(argument: str, given: Any, peaks: list[float], optimizer: Optimizer) -> list[float]:
-    starts = [peak / 10 for peak in peaks] if given is None else _group_lrs(argument, given, optimizer)
-    if any(start > peak for start, peak in zip(starts, peaks, strict=True)):
-        raise ArgumentError(
-            f"make_scheduler({argument}=...) must not exceed the peak learning rates {peaks}, got {given!r}; leave it "
-            "out for a tenth of them."
-        )
-    return starts
 
 
 def _steps_after_warmup(name: str, total_steps: int | None, warmup_steps: int) -> int | None:

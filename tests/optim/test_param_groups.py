@@ -5,43 +5,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from lrfinder.errors import ArgumentError
 from lrfinder.optim.param_groups import (
-    LRWriter,
     base_lrs,
     group_lrs,
+    group_momentum,
     group_ratios,
     largest_group,
     separate_lrs,
     set_group_lrs,
 )
 from lrfinder.optim.schedulers import make_scheduler
-
-
-def parameters(*sizes, device=None):
-    return [nn.Parameter(torch.ones(size, device=device)) for size in sizes]
-
-
-def sgd(*sizes_and_lrs, **kwargs):
-    groups = [{"params": parameters(size), "lr": lr} for size, lr in sizes_and_lrs]
-    return torch.optim.SGD(groups, lr=1.0, **kwargs)
-
-
-class Wrapper:
-    """What Accelerate's wrapper offers: the groups and the state of the optimizer in `.optimizer`."""
-
-    def __init__(self, optimizer):
-        self.optimizer = optimizer
-
-    @property
-    def param_groups(self):
-        return self.optimizer.param_groups
-
-    @property
-    def state(self):
-        return self.optimizer.state
+from tests.optim.groups import parameters, sgd
 
 
 def test_the_largest_group_has_the_most_elements_not_the_most_parameters():
@@ -142,7 +118,7 @@ def scaled(*lrs):
 def test_lr_scale_multiplies_the_swept_lr():
     optimizer = scaled(0.1, 0.1, 0.1)
     assert base_lrs(optimizer) == [0.1, 0.1, 0.1]
-    LRWriter(optimizer).write(0.8)
+    set_group_lrs(optimizer, group_lrs(optimizer, 0.8))
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.8, 0.4])
 
 
@@ -275,56 +251,6 @@ def test_the_wrong_number_of_lrs_is_refused_and_changes_nothing(lrs):
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
 
 
-def test_the_writer_keeps_the_ratios_that_it_found():
-    optimizer = sgd((3, 0.1), (5, 0.2))
-    writer = LRWriter(optimizer)
-    for lr in (1e-6, 1.0, 0.0, 0.5):
-        writer.write(lr)
-        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([lr / 2, lr])
-
-
-def test_wrappers_work():
-    inner = sgd((3, 0.1), (5, 0.2))
-    LRWriter(Wrapper(inner)).write(1.0)
-    assert [group["lr"] for group in inner.param_groups] == [0.5, 1.0]
-
-
-@pytest.mark.parametrize("foreach", [False, True])
-@pytest.mark.parametrize("tensor", [False, True])
-@pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, Wrapper], ids=["plain", "wrapped"])
-def test_asgd_steps_at_the_lr_just_written(foreach, tensor, wrap):
-    [parameter] = parameters(4)
-    lr = torch.tensor(0.1) if tensor else 0.1
-    optimizer = torch.optim.ASGD([parameter], lr=lr, lambd=0.0, foreach=foreach)
-    writer = LRWriter(wrap(optimizer))
-    for lr in (0.5, 0.001, 0.25):
-        parameter.grad = torch.tensor([1.0, -2.0, 3.0, 0.5])
-        before = parameter.detach().clone()
-        writer.write(lr)
-        optimizer.step()
-        torch.testing.assert_close(parameter.detach(), before - lr * parameter.grad)
-
-
-def test_writing_inserts_no_state_for_asgd():
-    optimizer = torch.optim.ASGD(parameters(4), lr=0.1)
-    LRWriter(optimizer).write(0.2)
-    assert len(optimizer.state) == 0
-
-
-def test_two_hundred_groups_cost_no_torch_operation():
-    optimizer = sgd(*[(1, 0.1 * (index + 1)) for index in range(200)])
-    writer = LRWriter(optimizer)
-
-    class Refuse(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            raise AssertionError(f"{func} was called")
-
-    with Refuse():
-        writer.write(0.7)
-    lrs = [group["lr"] for group in optimizer.param_groups]
-    assert lrs == pytest.approx([0.7 * (index + 1) for index in range(200)])
-
-
 def test_copies_of_an_optimizer_are_independent():
     optimizer, lr = shared_lr_optimizer()
     twin = copy.deepcopy(optimizer)
@@ -333,27 +259,19 @@ def test_copies_of_an_optimizer_are_independent():
     assert lr.item() == pytest.approx(0.1)
 
 
-# Writes that are lost
-
-
-class Copying(Wrapper):
-    """Shows copies of the groups, as fastai's OptimWrapper."""
-
-    @property
-    def param_groups(self):
-        return [dict(group) for group in self.optimizer.param_groups]
-
-
-def test_groups_that_are_new_at_each_access_are_refused():
-    inner = sgd((3, 0.1), (5, 0.2))
-    with pytest.raises(ArgumentError, match=r"keep what is written .*a Copying that makes new .*learn\.opt\.opt"):
-        LRWriter(Copying(inner))
-    assert [group["lr"] for group in inner.param_groups] == [0.1, 0.2]
-
-
-@pytest.mark.parametrize("lr", [0.0, 0.1, 2.0, torch.tensor(0.1)])
-def test_finding_out_whether_writes_last_changes_nothing(lr):
-    optimizer = torch.optim.SGD(parameters(3), lr=0.1)
-    optimizer.param_groups[0]["lr"] = lr
-    LRWriter(optimizer)
-    assert optimizer.param_groups[0]["lr"] is lr
+@pytest.mark.parametrize(
+    ("group", "momentum"),
+    [
+        ({}, 0.0),
+        ({"momentum": 0.9}, 0.9),
+        ({"momentum": torch.tensor(0.5)}, 0.5),
+        ({"betas": (0.8, 0.99)}, 0.8),
+        ({"momentum": None, "betas": [0.8, 0.99, 0.9]}, 0.8),
+        ({"betas": None}, 0.0),
+        ({"betas": (None, 0.99)}, 0.0),
+        ({"betas": ()}, 0.0),
+    ],
+    ids=str,
+)
+def test_momentum_is_read_from_any_group(group, momentum):
+    assert group_momentum(group) == momentum

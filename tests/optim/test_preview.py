@@ -16,13 +16,13 @@ TOTAL = 40
 
 
 def _optimizer(kind=torch.optim.SGD, tensor=False, groups=2, **kwargs):
-    rates = [0.4 * 0.5**place for place in range(groups)]
+    lrs = [0.4 * 0.5**place for place in range(groups)]
     if kind is torch.optim.SGD:
         kwargs.setdefault("momentum", 0.9)
     if kind is torch.optim.Adam and tensor:
         kwargs.setdefault("capturable", True)
-    rates = [torch.tensor(rate) if tensor else rate for rate in rates]
-    return kind([{"params": [torch.ones(3, requires_grad=True)], "lr": rate} for rate in rates], **kwargs)
+    lrs = [torch.tensor(lr) if tensor else lr for lr in lrs]
+    return kind([{"params": [torch.ones(3, requires_grad=True)], "lr": lr} for lr in lrs], **kwargs)
 
 
 def _warm_cosine(o):
@@ -93,14 +93,14 @@ def _step(optimizer, scheduler):
 
 
 def _trained(optimizer, scheduler, steps):
-    rates, momenta = [], []
+    lrs, momenta = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of chained schedulers
         for _ in range(steps):
-            rates.append([float(group["lr"]) for group in optimizer.param_groups])
+            lrs.append([float(group["lr"]) for group in optimizer.param_groups])
             momenta.append([group.get("momentum", group.get("betas", [0])[0]) for group in optimizer.param_groups])
             _step(optimizer, scheduler)
-    return np.array(rates), np.array(momenta)
+    return np.array(lrs), np.array(momenta)
 
 
 def _state(value, seen=None):
@@ -132,9 +132,9 @@ def test_a_preview_is_what_training_then_does_and_disturbs_nothing(name, kind, t
     before = _state(setup)
     course = preview_schedule(scheduler, TOTAL)
     assert _state(setup) == before
-    rates, momenta = _trained(optimizer, scheduler, TOTAL - taken)
+    lrs, momenta = _trained(optimizer, scheduler, TOTAL - taken)
     assert course.steps.tolist() == list(range(taken, TOTAL))
-    np.testing.assert_allclose(course.lrs, rates, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(course.lrs, lrs, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(course.momenta, momenta, rtol=1e-6)
 
 
@@ -167,8 +167,8 @@ def test_a_user_s_metric_is_better_or_worse_as_before():
 
 def test_groups_with_the_same_lrs_share_an_entry():
     optimizer = _optimizer(groups=1)
-    for rate, extra in ((0.4, {}), (0.1, {"name": "head"}), (0.4, {}), (0.4, {})):
-        optimizer.add_param_group({"params": [torch.ones(1, requires_grad=True)], "lr": rate, **extra})
+    for lr, extra in ((0.4, {}), (0.1, {"name": "head"}), (0.4, {}), (0.4, {})):
+        optimizer.add_param_group({"params": [torch.ones(1, requires_grad=True)], "lr": lr, **extra})
     course = preview_schedule(stock.ExponentialLR(optimizer, 0.9), 3)
     assert list(course.distinct()) == ["group 0, group 1, group 3, …", "head"]
     assert course.distinct()["head"].tolist() == pytest.approx([0.1, 0.09, 0.081])

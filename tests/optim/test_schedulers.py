@@ -576,8 +576,12 @@ class Result:
 
     total_steps = 12
 
-    def group_lrs(self):
-        return [0.04, 0.02]
+    def __init__(self, onset=None):
+        self.landmarks = SimpleNamespace(onset=onset)
+
+    def group_lrs(self, suggestion=None):
+        lr = 0.04 if suggestion is None else suggestion
+        return [lr, lr / 2]
 
 
 def test_a_suggestion_is_the_lr_of_the_largest_group():
@@ -592,6 +596,15 @@ def test_a_result_gives_the_lrs_of_all_groups_and_the_length():
     assert scheduler.total_steps == 12
     assert [group["max_lr"] for group in optimizer.param_groups] == [0.04, 0.02]
     assert make_scheduler(optimizer, "one_cycle", Result(), total_steps=7).total_steps == 7
+
+
+@pytest.mark.parametrize(("onset", "base"), [(None, 0.004), (0.01, 0.01), (0.05, 0.004)])
+def test_cyclic_rises_from_a_results_onset_if_it_is_below_the_peak(onset, base):
+    _, optimizer = two_groups("sgd")
+    make_scheduler(optimizer, "cyclic", Result(onset))
+    assert lrs_of(optimizer) == pytest.approx([base, base / 2])
+    make_scheduler(optimizer, "cyclic", Result(onset), base_lr=0.02)
+    assert lrs_of(optimizer) == pytest.approx([0.02, 0.01])
 
 
 def test_a_result_of_another_number_of_groups_is_an_error():

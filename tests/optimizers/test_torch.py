@@ -110,13 +110,13 @@ def test_lrs_in_tensors(name, device):
         make().train(1)
     except (TypeError, RuntimeError, ValueError) as error:
         pytest.skip(f"torch refuses a tensor here: {error}")
-    rate = make().optimizer.param_groups[0]["lr"]
-    assert isinstance(rate, torch.Tensor)
+    lr = make().optimizer.param_groups[0]["lr"]
+    assert isinstance(lr, torch.Tensor)
     result = assert_restored_and_trains_as_without(make)
-    if name != "LBFGS":  # it keeps the tensor as its last step's length, which any change of the rate changes too
+    if name != "LBFGS":  # it keeps the tensor as its last step's length, which any change of the lr changes too
         floats = training(name, device)
         floats.train(3)
-        # Tensors hold rates in single precision, which is all that may differ.
+        # Tensors hold lrs in single precision, which is all that may differ.
         np.testing.assert_allclose(result.losses, floats.find().losses, rtol=1e-3)
 
 
@@ -143,11 +143,11 @@ def test_differentiable_on_parameters_is_an_error_of_torch(device):
 
 
 @pytest.mark.parametrize("search", [None, "strong_wolfe"])
-@pytest.mark.parametrize("rate", [0.1, torch.tensor(0.1)], ids=["float", "tensor"])
-def test_lbfgs(search, rate, device):
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)], ids=["float", "tensor"])
+def test_lbfgs(search, lr, device):
     def make():
-        lr = rate.clone() if isinstance(rate, torch.Tensor) else rate
-        return training("LBFGS", device, lr=lr, line_search_fn=search, history_size=2)
+        own = lr.clone() if isinstance(lr, torch.Tensor) else lr
+        return training("LBFGS", device, lr=own, line_search_fn=search, history_size=2)
 
     result = assert_restored_and_trains_as_without(make)
     setup = make()
@@ -170,7 +170,7 @@ def test_rprop_is_refused(device):
 
 @pytest.mark.parametrize("before", [0, 3])
 def test_asgd_steps_with_the_requested_lr(before, device):
-    """ASGD steps with the rate that its previous step prepared: the loss after each step shows which rate that was."""
+    """ASGD steps with the lr that its previous step prepared: the loss after each step shows which lr that was."""
     setup = training("ASGD", device)
     setup.train(before)
     batch = next(iter(setup.loader))
@@ -185,7 +185,7 @@ def test_asgd_steps_with_the_requested_lr(before, device):
         gradients = torch.autograd.grad(loss, list(reference.model.parameters()))
         with torch.no_grad():
             for p, gradient in zip(reference.model.parameters(), gradients, strict=True):
-                # ASGD's rule with exactly this rate: decay, then a step.
+                # ASGD's rule with exactly this lr: decay, then a step.
                 p.mul_(1 - lambd * lr).sub_(lr * gradient)
     assert any(not torch.equal(p, q) for p, q in zip(reference.model.parameters(), start, strict=True))
     np.testing.assert_allclose(result.losses, losses, rtol=1e-5)
@@ -209,7 +209,7 @@ def test_each_lr_is_used_in_its_own_step(device):
 
 @pytest.mark.parametrize("before", [0, 8])
 def test_adafactor_warns_above_its_cap(before, device):
-    """It steps with min(rate, 1/√step) times the parameters' scale."""
+    """It steps with min(lr, 1/√step) times the parameters' scale."""
     setup = training("Adafactor", device)
     setup.train(before)
     with pytest.warns(LRFinderWarning, match="Adafactor caps its learning rate") as caught:
