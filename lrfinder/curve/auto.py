@@ -91,7 +91,7 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
             f"{how_to_see_divergence(curve, context)} Larger batches or repeats make the noise smaller."
         )
     if divergence is None or curve.depth > CLEAR_VALLEY * curve.noise:
-        anchor = _Anchor(_middle_of_valley(curve), BELOW_VALLEY, "valley's middle")
+        anchor = _valley(curve)
     else:
         anchor = _Anchor(divergence, BELOW_DIVERGENCE, "divergence", ", as noise hides the valley")
     divisor = anchor.divisor / (_points_per_decade(curve, anchor.lr) / POINTS_PER_DECADE) ** DENSITY_POWER
@@ -123,14 +123,19 @@ def for_training(factor: float, context: Context) -> str:
     return f"x {factor:#.2g} for a training of {context.total_steps or 0:,} steps with {context.schedule}"
 
 
-def _middle_of_valley(curve: Curve) -> float:
+def _valley(curve: Curve) -> _Anchor:
     shares = np.clip((curve.plateau - curve.unit_smoothed) / curve.depth, 0.0, 1.0)
     log_lrs = np.log(curve.lrs)
     # Learning rates need not be evenly spaced, but no point stands for a gap about it that was not measured.
     weights = shares**2 * np.minimum(np.gradient(log_lrs), WIDEST_GAP)
     middle = math.exp(float(np.average(log_lrs, weights=weights)))
     reached = median_of_three(curve.unit_losses) <= curve.plateau - VALLEY_BEGINS * curve.depth
-    return min(middle, WIDEST_VALLEY * float(curve.lrs[np.argmax(reached)])) if reached.any() else middle
+    highest = WIDEST_VALLEY * float(curve.lrs[np.argmax(reached)]) if reached.any() else math.inf
+    if middle <= highest:
+        return _Anchor(middle, BELOW_VALLEY, "valley's middle")
+    return _Anchor(
+        highest, BELOW_VALLEY, "valley's middle held near its beginning,", ", as the loss stays low far above it"
+    )
 
 
 def _highest_lr(curve: Curve, context: Context) -> float | None:

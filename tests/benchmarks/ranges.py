@@ -11,17 +11,23 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lrfinder.curve import Curve, Sweep, grid, smooth
+from lrfinder import NoSuggestionError
+from lrfinder.curve import Curve, Sweep, grid, smooth, suggest
 from tests.benchmarks.grid_search import load, save
+from tests.benchmarks.measured import context_of
+from tests.benchmarks.raw_targets import PATH as RAW_TRUTH
+from tests.benchmarks.regret import Truth, load_truth
 from tests.benchmarks.tasks import TASKS, Task, endless
 from tests.benchmarks.tasks.raw_targets import RAW_TARGETS
+from tests.benchmarks.truth import PATH as TRUTH
 
 __all__ = ["CONDITIONS", "PATH", "Condition", "curve_of", "recorded_tasks"]
 
@@ -147,13 +153,46 @@ def record_all() -> None:
         save(PATH, "python -m tests.benchmarks.ranges --record", entries)
 
 
+def regret(task: Task, truth: Truth, curve: Curve, *, val: bool) -> float | None:
+    """The regret of `auto` on a curve, None where it makes no suggestion."""
+    context = replace(context_of(task, task.total_steps), val=val)
+    try:
+        return truth.regret(suggest("auto", curve, context).lr)
+    except NoSuggestionError:
+        return None
+
+
+def rows(names: Iterable[str]) -> list[str]:
+    """A row of the table for each condition, over these tasks."""
+    entries, truths = load(PATH), load_truth(TRUTH) | load_truth(RAW_TRUTH)
+    tasks, lines = recorded_tasks(), []
+    for label, condition in CONDITIONS.items():
+        found = [
+            regret(tasks[name], truths[name], curve_of(tasks[name], condition, losses), val=condition.val)
+            for name in names
+            for losses in entries[name][label].values()
+        ]
+        scored = np.array([each for each in found if each is not None])
+        over = int((scored > 0.99).sum())
+        lines.append(
+            f"| {label} | {scored.mean():.3f} | {np.median(scored):.3f} | {over} | {found.count(None)} | {len(found)} |"
+        )
+    return lines
+
+
 def main() -> None:
-    """Record, or print the table."""
+    """Record, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true")
     if parser.parse_args().record:
         torch.set_num_threads(1)
         record_all()
+        return
+    for title, names in (("standard tasks", STANDARD), ("targets as they are", tuple(RAW_TARGETS))):
+        print(
+            f"{title}\n\n| range | mean regret | median | at 1.0 | no suggestion | sweeps |\n|---|---|---|---|---|---|"
+        )
+        print("\n".join(rows(names)) + "\n")
 
 
 if __name__ == "__main__":

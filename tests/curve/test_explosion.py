@@ -72,7 +72,9 @@ def test_a_valley_counts_for_a_decade_above_its_beginning():
     losses = np.where(LRS < 1e-3, 4.0, 1.0) + 0.05 * np.random.default_rng(0).normal(size=100)
     curve = curve_of(losses)
     assert curve.stop_reason is StopReason.FINISHED
-    assert 1e-3 < suggest("auto", curve).lr < 5e-3
+    found = suggest("auto", curve)
+    assert 1e-3 < found.lr < 5e-3
+    assert "held near its beginning" in found.reason
 
 
 def test_suggestions_for_rmsprop_are_four_times_as_high():
