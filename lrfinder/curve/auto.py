@@ -15,7 +15,7 @@ from lrfinder.curve.explosion import before_explosion, first_divergence_lr, firs
 from lrfinder.curve.remedies import how_to_see_divergence
 from lrfinder.errors import NoSuggestionError
 
-__all__ = ["choose", "for_training"]
+__all__ = ["choose", "for_training", "valley_lr"]
 
 BELOW_VALLEY = 4.2  # divides the middle of the valley: a training stays at an lr that the sweep only passes
 WIDEST_GAP = 0.5  # of log(lr), that a single point counts for
@@ -129,13 +129,18 @@ def _valley(curve: Curve) -> _Anchor:
     # Learning rates need not be evenly spaced, but no point stands for a gap about it that was not measured.
     weights = shares**2 * np.minimum(np.gradient(log_lrs), WIDEST_GAP)
     middle = math.exp(float(np.average(log_lrs, weights=weights)))
-    reached = median_of_three(curve.unit_losses) <= curve.plateau - VALLEY_BEGINS * curve.depth
-    highest = WIDEST_VALLEY * float(curve.lrs[np.argmax(reached)]) if reached.any() else math.inf
+    highest = WIDEST_VALLEY * valley_lr(curve)
     if middle <= highest:
         return _Anchor(middle, BELOW_VALLEY, "valley's middle")
     return _Anchor(
         highest, BELOW_VALLEY, "valley's middle held near its beginning,", ", as the loss stays low far above it"
     )
+
+
+def valley_lr(curve: Curve) -> float:
+    """Return the learning rate at which the loss has fallen by 0.8 of the depth, infinite where it never has."""
+    reached = median_of_three(curve.unit_losses) <= curve.plateau - VALLEY_BEGINS * curve.depth
+    return float(curve.lrs[np.argmax(reached)]) if reached.any() else math.inf
 
 
 def _highest_lr(curve: Curve, context: Context) -> float | None:

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from lrfinder.curve.auto import valley_lr
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.explosion import first_divergence_lr
 from lrfinder.curve.remedies import how_to_see_divergence, why_few_points
 from lrfinder.curve.rules import suggest
+from lrfinder.curve.stop_rule import StopReason
 from lrfinder.curve.sweep import MIN_POINTS
 from lrfinder.errors import NoSuggestionError
 
@@ -13,6 +15,8 @@ __all__ = ["curve_warnings"]
 
 FEW_POINTS = 10  # fewer points below divergence show no shape
 STILL_FALLING = 2.0  # the lowest loss is at the end if the last learning rate is less than this factor above it
+VALLEY_AT_END = 5.0  # and the valley if it begins less than this factor below the last learning rate
+FEW_POINTS_FLAT = 40  # with more points below divergence, that is enough to go by where noise hides the descent
 WIDE_GAP = 3.0  # neighbours of which one is this factor above the other leave a gap
 
 
@@ -29,20 +33,23 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
     if len(curve) < MIN_POINTS:
         count = f"only {len(curve)} point{'s' * (len(curve) != 1)}" if len(curve) else "no points"
         return [f"The curve has {count}. {why_few_points(curve)}"]
+    divergence = first_divergence_lr(curve, context)
+    below = len(curve) if divergence is None else int(np.count_nonzero(curve.lrs < divergence))
     found = []
-    if not curve.has_clear_descent:
+    if not curve.has_clear_descent and (divergence is None or below < FEW_POINTS_FLAT):
         found.append(
             "The curve is flat: the loss did not fall clearly at any learning rate, as when the model is trained "
             "already. If it is not, use larger batches or repeats, or widen the range."
         )
-    elif curve.noise > curve.depth:
+    elif curve.has_clear_descent and curve.noise > curve.depth:
         found.append("The noise is larger than the fall of the loss. Use larger batches or repeats.")
-    divergence = first_divergence_lr(curve, context)
-    still_falling = curve.lrs[-1] < STILL_FALLING * curve.lrs[curve.lowest_index]
-    if divergence is None and (still_falling or not curve.has_clear_descent):
+    last = float(curve.lrs[-1])
+    still_falling = last < min(STILL_FALLING * float(curve.lrs[curve.lowest_index]), VALLEY_AT_END * valley_lr(curve))
+    in_full = curve.stop_reason is StopReason.FINISHED
+    if divergence is None and (still_falling or not (in_full and curve.has_clear_descent)):
         remedy = how_to_see_divergence(curve, context)
         found.append(f"The loss did not diverge up to the last learning rate {curve.lrs[-1]:.1e}. {remedy}")
-    elif divergence is not None and np.count_nonzero(curve.lrs < divergence) < FEW_POINTS:
+    elif divergence is not None and below < FEW_POINTS:
         found.append(f"Only few points lie below divergence at {divergence:.1e}. Lower start_lr, or raise num_iter.")
     return found + _misplaced(curve, context)
 

@@ -82,7 +82,9 @@ END = {
 
 
 @pytest.mark.parametrize("case", END)
-@pytest.mark.parametrize("losses", [healthy(diverges_at=10.0), np.full(100, 2.3)], ids=["falling", "flat"])
+@pytest.mark.parametrize(
+    "losses", [healthy(steepest_at=0.3, diverges_at=1e3), np.full(100, 2.3)], ids=["falling", "flat"]
+)
 def test_the_remedy_for_a_sweep_without_divergence_fits_its_end(case, losses):
     reason, end_lr, sentence = END[case]
     curve = dataclasses.replace(measured(losses), stop_reason=reason)
@@ -103,3 +105,16 @@ def test_a_suggestion_below_the_first_learning_rate_is_named():
     lrs = np.geomspace(1e-2, 10.0, 100)
     losses = np.where(lrs < 1.3e-2, 2.0, np.where(lrs < 4e-2, 1.0, 50.0 * lrs)) + 0.01 * np.sin(np.arange(100))
     assert any("below the first learning rate" in each for each in curve_warnings(measured(losses, lrs=lrs)))
+
+
+def test_a_low_plateau_up_to_the_end_is_no_reason_to_warn_unless_the_sweep_was_cut_short():
+    curve = measured(healthy(diverges_at=10.0))
+    assert curve_warnings(curve) == []
+    assert "did not diverge" in curve_warnings(dataclasses.replace(curve, stop_reason=StopReason.EXHAUSTED))[0]
+
+
+def test_many_points_below_divergence_make_up_for_a_descent_that_noise_hides():
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([np.full(60, 1.0), 1.3 ** np.arange(40)]) + 0.1 * rng.normal(size=100)
+    assert curve_warnings(measured(losses)) == []
+    assert "The curve is flat" in curve_warnings(measured(losses[40:]))[0]
