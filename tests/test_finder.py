@@ -112,7 +112,6 @@ def test_what_is_known_of_the_training_is_kept():
     ("loader", "ends", "sentence"),
     [
         (list, {"start_lr": 1e-6, "end_lr": 1e-3}, "up to the last learning rate 1.0e-03. Raise end_lr, or leave it"),
-        (list, {}, "Pass an end_lr above that, such as end_lr="),
         (iter, {"start_lr": 1e-6, "end_lr": 1e-3}, "^The curve has only 4 points. The data ended. Pass a DataLoader"),
     ],
 )
@@ -121,6 +120,16 @@ def test_the_remedy_fits_what_was_given(loader, ends, sentence):
     finder = LRFinder(finder.model, finder.optimizer, lambda outputs, targets: outputs.tanh().mean())  # never diverges
     found = finder.find(loader(batches), **ends, num_iter=30, progress=False).warnings
     assert any(re.search(sentence, each) for each in found), found
+
+
+@quiet
+def test_a_loss_that_cannot_diverge_is_told_in_the_reason_from_one_that_did_not_yet():
+    finder, batches = regression()
+    finder = LRFinder(finder.model, finder.optimizer, lambda outputs, targets: outputs.tanh().mean())
+    result = finder.find(batches, progress=False)
+    assert result.stop_reason is StopReason.FINISHED
+    assert result.warnings == ()
+    assert "held near its beginning" in result.suggestion.reason
 
 
 def test_a_loss_that_is_never_finite_is_not_called_divergence():
