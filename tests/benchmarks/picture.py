@@ -36,7 +36,7 @@ def draw(rows: list[Row], path: Path) -> None:
     axes.set_xlim(-0.003, 1)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel("regret (a dot a task; red: mean)")
+    axes.set_xlabel("regret (one dot per task; red: mean)")
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -122,7 +122,7 @@ def _prodigy(cases: list[Case]) -> Row:
         seeds = [int(seed) for seed in case.measured["prodigy"]]
         shares = (np.array(finals) - case.truth.best[seeds]) / (case.truth.starts[seeds] - case.truth.best[seeds])
         regrets[case.name] = np.clip(shares, 0, 1).tolist()
-    return Row(name="Prodigy (no rate at all)", regrets=regrets, decades=[], steps=0)
+    return Row(name="Prodigy (no learning rate)", regrets=regrets, decades=[], steps=0)
 
 
 def landmark(name: str, case: Case) -> list[float | None]:
@@ -157,9 +157,9 @@ def rows(cases: list[Case]) -> list[Row]:
         )  # type: ignore[misc]
     found.append(_row("a usual default", cases, lambda case: [TASKS[case.name].usual_lr], 0))
     found.append(
-        _row("best rate on other tasks with the optimizer", cases, lambda case: _optimizer_best(case, cases), 0)
+        _row("best lr on other tasks with the optimizer", cases, lambda case: _optimizer_best(case, cases), 0)
     )
-    found.append(_row("one random rate", cases, _at_random, 130))
+    found.append(_row("one random lr", cases, _at_random, 130))
     found.append(_prodigy([case for case in cases if "prodigy" in case.measured]))
     whole = float(np.mean([TASKS[case.name].total_steps * len(case.truth.decades) for case in cases]))
     found.append(_row("grid search in full, one seed", cases, lambda case: case.truth.one_seed_search(), whole))
