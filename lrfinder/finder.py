@@ -148,7 +148,7 @@ class LRFinder:
                 collective_steps=step is not None,
                 grad_scaler=grad_scaler,
                 extra_state=checks.extra_states(extra_state),
-                captured=_modules_behind(criterion, loss_fn, step, backward),
+                captured=tuple(each for each in (criterion, loss_fn, step, backward) if each is not None),
                 snapshot_device=snapshot_device,
                 snapshot_frozen=snapshot_frozen,
                 description="".join(f", {name}={_name(way)}" for name, way in ways.items() if way is not None),
@@ -396,12 +396,6 @@ def _take_snapshot(setup: TrainingSetup, loader: Any, val_loader: Any) -> Snapsh
         snapshot_frozen=setup.snapshot_frozen,
         outer=setup.outer_snapshot,
     )
-
-
-def _modules_behind(*functions: Any) -> tuple[nn.Module, ...]:
-    """Return the modules that functions are, or are methods of: they may hold parameters and buffers."""
-    owners = [getattr(function, "__self__", function) for function in functions]
-    return tuple(owner for owner in owners if isinstance(owner, nn.Module))
 
 
 def _name(part: Any) -> str:

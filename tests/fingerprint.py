@@ -22,7 +22,7 @@ from lrfinder.snapshot.storage import StorageCopies
 __all__ = ["Fingerprint", "bits", "bytes_copied", "differences", "process_state", "random_state"]
 
 SIMPLE = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, np.generic)
-OPAQUE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, types.GeneratorType)
+OPAQUE = (type, types.BuiltinFunctionType, types.ModuleType, types.GeneratorType)
 OPAQUE_PACKAGES = ("torch._dynamo", "torch._C", "torch._inductor", "torch.distributed", "multiprocessing", "_thread")
 
 # tqdm's one thread for all bars, and those of a worker's queue, which end some time after the worker.
@@ -62,6 +62,7 @@ class Fingerprint:
             return
         if isinstance(value, types.MethodType):
             self.values[path] = ("method", id(value.__self__), id(value.__func__))
+            self._walk(f"{path}.__self__", value.__self__)
             return
         if isinstance(value, functools.partial):
             self._walk(f"{path}.func", value.func)
@@ -82,6 +83,7 @@ class Fingerprint:
             (list, tuple, deque): self._row,
             _BaseDataLoaderIter: self._loader_iterator,
             nn.Module: self._attributes,
+            types.FunctionType: self._function,
             tuple(VALUES): self._value,
         }
         for kinds, read in readers.items():
@@ -113,6 +115,18 @@ class Fingerprint:
         self.values[f"{path}:attributes"] = list(attributes)
         for name, item in list(attributes.items()):
             self._walk(f"{path}.{name}", item)
+        for cls in type(value).__mro__:
+            for name, slot in vars(cls).items():
+                if isinstance(slot, types.MemberDescriptorType) and "__slots__" in vars(cls):
+                    self._walk(f"{path}.{name}", getattr(value, name, "not set"))
+
+    def _function(self, path, function):
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            is_set = cell != types.CellType()  # an empty cell has no contents to read
+            self._walk(f"{path}.{name}", cell.cell_contents if is_set else "not set")
+        self._walk(f"{path}.__defaults__", function.__defaults__)
+        self._walk(f"{path}.__kwdefaults__", function.__kwdefaults__)
+        self._attributes(path, function)
 
     def _tensor(self, path, tensor):
         self.values[f"{path}:value"] = bits(tensor)

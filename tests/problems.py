@@ -1,5 +1,6 @@
 """Small trainings of many kinds, each complete and the same at every call: what the tests run the finder on."""
 
+import functools
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -136,7 +137,7 @@ class Setup:
             self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
-        return float(loss)
+        return float(loss.detach() if isinstance(loss, Tensor) else loss)
 
     def _backward(self, batches, scaler=None):
         self.optimizer.zero_grad()
@@ -989,7 +990,315 @@ def gan(device):
     )
 
 
+# State in ordinary objects and in functions: nothing here is handed over as extra_state
+
+
+class RunningMean:
+    """Normalises by a running mean, as people write it for reinforcement learning: no module, no state_dict."""
+
+    def __init__(self, size):
+        self.mean, self.count, self.history = torch.zeros(size), 0, []
+
+    def __call__(self, x):
+        self.count += 1
+        self.mean = self.mean + (x.detach().mean(0) - self.mean) / self.count  # a new tensor each time
+        self.history.append(float(self.mean.sum()))
+        return x - self.mean
+
+
+class SlottedMean:
+    """The same with slots and in place, and with a counter object of its own."""
+
+    __slots__ = ("counter", "mean", "spread")
+
+    def __init__(self, size):
+        self.mean, self.counter = torch.zeros(size), Counter()
+
+    def __call__(self, x):
+        self.counter.n += 1
+        self.mean.lerp_(x.detach().mean(0), 1 / self.counter.n)
+        self.spread = x.detach().std()  # not set before
+        return (x - self.mean) / self.spread
+
+
+class Counter:
+    def __init__(self):
+        self.n = 0
+
+
+class Normalised(nn.Module):
+    def __init__(self, *normalisers):
+        super().__init__()
+        self.body, self.normalisers = mlp(), normalisers
+
+    def forward(self, x):
+        for normalise in self.normalisers:
+            x = normalise(x)
+        return self.body(x)
+
+
+@problem
+def ordinary_objects(device):
+    """A running mean in an attribute of a module, one with slots, and a cycle of objects."""
+    model = Normalised(RunningMean(6), SlottedMean(6))
+    first, second = model.normalisers
+    first.other, second.counter.owner = second, first
+    return plain(device, model=model)
+
+
+@problem
+def closure_and_defaults(device):
+    """A loss function that counts in a nonlocal, and keeps lists in its closure, its defaults and its attributes."""
+    count, weights, criterion = 0, [1.0], nn.CrossEntropyLoss()
+
+    def loss_fn(model, batch, history=[], *, options={"scale": 1.0}):  # noqa: B006 - shared defaults are what is tested
+        nonlocal count
+        count += 1
+        weights.append(0.9 * weights[-1])
+        history.append(count)
+        options["scale"] *= 1.01
+        loss_fn.calls = getattr(loss_fn, "calls", 0) + 1
+        scale = options["scale"] * weights[-1] + 0.01 * (len(history) + loss_fn.calls)
+        return scale * criterion(model(batch[0]), batch[1])
+
+    return plain(device, criterion=None, loss_fn=loss_fn)
+
+
+def _scaled_loss(criterion, counters, outputs, targets, *, counter):
+    for each in (*counters, counter):
+        each.n += 1
+    return (1 + 0.1 * counter.n + 0.01 * sum(each.n for each in counters)) * criterion(outputs, targets)
+
+
+@problem
+def partial_function(device):
+    criterion = functools.partial(
+        functools.partial(_scaled_loss, nn.CrossEntropyLoss()), [Counter()], counter=Counter()
+    )
+    return plain(device, criterion=criterion)
+
+
+class Warming:
+    """A criterion that is an ordinary callable object."""
+
+    def __init__(self):
+        self.calls, self.losses = 0, deque(maxlen=3)
+
+    def __call__(self, outputs, targets):
+        self.calls += 1
+        loss = F.cross_entropy(outputs, targets)
+        self.losses.append(loss.detach())
+        return loss * min(self.calls / 5, 1.0) + 0.1 * sum(self.losses)
+
+
+@problem
+def callable_object(device):
+    return plain(device, criterion=Warming())
+
+
+class Average:
+    """A moving average of the weights in a plain dict, swapped by reference."""
+
+    def __init__(self, model):
+        self.shadow = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.updates = 0
+
+    def update(self, model):
+        self.updates += 1
+        for name, p in model.named_parameters():
+            self.shadow[name] = self.shadow[name].lerp(p.detach(), 0.1)
+
+
+class OwnTrainer:
+    """A trainer as people write it: model, two optimizers, scheduler, average, noise and counters in one object."""
+
+    def __init__(self, device):
+        self.model, self.critic = mlp().to(device), mlp(3, 1).to(device)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        self.critics = torch.optim.Adam(self.critic.parameters(), lr=1e-2)
+        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(self.critics, 0.9)
+        self.loader = DataLoader(vectors(), batch_size=8, shuffle=True)
+        self.average, self.rng = Average(self.model), np.random.RandomState(3)
+        self.stats = {"steps": 0, "losses": []}
+
+    def step(self, batch):
+        x, y = batch
+        outputs = self.model(x + 0.1 * float(self.rng.rand()))
+        self.critics.zero_grad()
+        (self.critic(outputs.detach()) - 1).square().mean().backward()
+        self.critics.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        drift = sum((p - self.average.shadow[name]).square().sum() for name, p in self.model.named_parameters())
+        loss = F.cross_entropy(outputs, y) + 0.1 * self.critic(outputs).mean() + 0.01 * drift
+        loss.backward()
+        self.optimizer.step()
+        self.average.update(self.model)
+        self.stats["steps"] += 1
+        self.stats["losses"].append(loss.item())
+        return loss.detach() + 0.01 * len(self.stats["losses"])
+
+
+@problem
+def method_of_an_own_trainer(device):
+    trainer = OwnTrainer(device)
+    return Setup(
+        model=trainer.model,
+        optimizer=trainer.optimizer,
+        loader=trainer.loader,
+        step=trainer.step,
+        more={"trainer": trainer, "critic": trainer.critic},
+    )
+
+
+@problem
+def state_behind_hooks(device):
+    """Hooks of a module, a parameter and the optimizer that keep state in closures and objects."""
+    setup = plain(device)
+    counter, scales = Counter(), [1.0]
+
+    def scale(*_):
+        scales.append(0.99 * scales[-1])
+
+    class Clip:
+        def __init__(self):
+            self.norms = []
+
+        def __call__(self, grad):
+            self.norms.append(float(grad.norm()))
+            return grad * scales[-1] / (1 + 0.1 * len(self.norms) + 0.01 * counter.n)
+
+    def count(optimizer, args, kwargs):
+        counter.n += 1
+
+    setup.model[0].register_forward_hook(scale)
+    setup.model[2].weight.register_hook(Clip())
+    setup.optimizer.register_step_post_hook(count)
+    return setup
+
+
+class SharedNoise(nn.Module):
+    """Draws from a generator that is an attribute of its class."""
+
+    def __init__(self):
+        super().__init__()
+        type(self).rng = np.random.RandomState(2)
+        self.body = mlp()
+
+    def forward(self, x):
+        return self.body(x + 0.1 * self.rng.randn())
+
+
+@problem
+def generator_of_a_class(device):
+    return plain(device, model=SharedNoise())
+
+
 # Loaders
+
+
+class Disturbing(Dataset):
+    """Disturbs its samples by transforms that draw from generators of their own."""
+
+    def __init__(self, data, *transforms):
+        self.data, self.transforms = data, list(transforms)
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        x, y = self.data[index]
+        for transform in self.transforms:
+            x = transform(x)
+        return x, y
+
+
+class Jitter:
+    def __init__(self, rng):
+        self.R = rng
+
+    def __call__(self, x):
+        return x + 0.1 * float(self.R.uniform(-1, 1))
+
+
+class Reseeding(Jitter):
+    """Binds its attribute to a new generator at every call, as MONAI's `set_random_state` does."""
+
+    def __call__(self, x):
+        self.R = type(self.R)(self.R.randint(0, 1000))
+        return super().__call__(x)
+
+
+class LateJitter(Jitter):
+    """Makes its generator on its first call."""
+
+    def __init__(self):
+        super().__init__(None)
+
+    def __call__(self, x):
+        self.R = np.random.default_rng(5) if self.R is None else self.R
+        return super().__call__(x)
+
+
+@problem
+def generators_in_the_data_set(device):
+    data = Disturbing(
+        vectors(),
+        Jitter(np.random.RandomState(1)),
+        Jitter(np.random.default_rng(1)),
+        functools.partial(Jitter.__call__, Jitter(random.Random(1))),
+        Reseeding(np.random.RandomState(1)),
+        Reseeding(random.Random(1)),
+        LateJitter(),
+    )
+    return plain(device, DataLoader(data, batch_size=8, shuffle=True))
+
+
+@problem
+def generator_of_the_collate_function(device):
+    rng = np.random.default_rng(2)
+
+    def collate(samples):
+        x, y = torch.utils.data.default_collate(samples)
+        return x * (1 + 0.1 * rng.normal()), y
+
+    return plain(device, DataLoader(vectors(), batch_size=8, shuffle=True, collate_fn=collate))
+
+
+class ReshufflingLoader:
+    """Makes a new generator from the old one at every epoch, as fastai's loader does."""
+
+    def __init__(self, data):
+        self.dataset, self.rng = data, random.Random(1)
+
+    def __iter__(self):
+        self.rng = random.Random(self.rng.randint(0, 2**32 - 1))
+        order = self.rng.sample(range(len(self.dataset)), len(self.dataset))
+        for start in range(0, len(order), 8):
+            yield torch.utils.data.default_collate([self.dataset[index] for index in order[start : start + 8]])
+
+
+@problem
+def new_generator_at_each_epoch(device):
+    return plain(device, ReshufflingLoader(vectors()))
+
+
+class LegacySampler(Sampler):
+    """Shuffles with a `RandomState`."""
+
+    def __init__(self, size):
+        self.size, self.random = size, np.random.RandomState(5)
+
+    def __iter__(self):
+        return iter(self.random.permutation(self.size).tolist())
+
+    def __len__(self):
+        return self.size
+
+
+@problem
+def legacy_sampler(device):
+    return plain(device, DataLoader(vectors(), batch_size=8, sampler=LegacySampler(32)))
 
 
 @problem

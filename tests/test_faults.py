@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 import lrfinder
 from lrfinder import RangeTestResult, StopReason
 from tests.fingerprint import Fingerprint, differences, process_state
+from tests.notes import Notes
 from tests.problems import Augmented, Setup, build, mlp, one_thread, plain, seed_all, vectors  # noqa: F401 - applies by being imported
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
@@ -30,23 +31,37 @@ class FaultBase(BaseException):
 
 
 class Bomb:
-    """Called at one place of the training; raises `error` at the call that it is armed for."""
+    """Called at one place of the training; raises `error` at the call that it is armed for.
 
-    __slots__ = ("at", "calls", "error")  # no attributes, as its count is no part of what is compared
+    Its count is kept in a `Notes`, so that it is neither compared nor put back.
+    """
+
+    __slots__ = ("_notes",)
 
     def __init__(self):
-        self.calls, self.at, self.error = 0, None, None
+        self._notes = Notes()
+        self.disarm()
 
     def arm(self, at, error):
-        self.calls, self.at, self.error = 0, at, error
+        self._notes.clear()
+        self._notes.append((at, error))
 
     def disarm(self):
         self.arm(None, None)
 
+    @property
+    def calls(self):
+        return len(self._notes) - 1
+
+    @property
+    def error(self):
+        return self._notes[0][1]
+
     def __call__(self):
-        self.calls += 1
-        if self.calls == self.at:
-            raise self.error
+        self._notes.append(None)
+        at, error = self._notes[0]
+        if self.calls == at:
+            raise error
 
 
 # Places: each takes a bomb and returns a training that calls it there.
@@ -514,6 +529,24 @@ def test_faults_in_on_step(scout):
     assert_every_fault_is_undone(
         lambda bomb: training(), options=lambda setup, bomb: {"on_step": lambda *_: bomb(), "scout": scout}
     )
+
+
+@pytest.mark.parametrize("scout", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ordinary_objects", "closure_and_defaults", "partial_function", "callable_object", "method_of_an_own_trainer",
+        "state_behind_hooks", "generator_of_a_class", "generators_in_the_data_set",
+        "generator_of_the_collate_function", "new_generator_at_each_epoch", "legacy_sampler",
+    ],
+)  # fmt: skip
+def test_faults_with_state_in_objects_functions_and_data_sets(name, scout):
+    def make(bomb):
+        setup = build(name)
+        setup.model.register_forward_pre_hook(lambda *_: bomb())
+        return setup
+
+    assert_every_fault_is_undone(make, stride=7 if scout else 2, options=lambda setup, bomb: {"scout": scout})
 
 
 class Breakable(Augmented):

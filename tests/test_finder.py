@@ -20,6 +20,7 @@ from lrfinder import ArgumentError, LRFinder, LRFinderWarning, NoSuggestionError
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.curve.sweep import grid
 from tests.fingerprint import Fingerprint, differences, process_state
+from tests.notes import Notes
 from tests.problems import SAM
 from tests.test_options import BAD, names
 
@@ -145,7 +146,7 @@ def test_several_groups_are_swept_at_their_ratios():
     model = net()
     groups = [{"params": model[0].parameters(), "lr": 0.01}, {"params": model[3].parameters(), "lr": 0.1}]
     optimizer = torch.optim.SGD(groups)
-    seen = []
+    seen = Notes()
 
     def loss_fn(model, batch):
         seen.append([group["lr"] for group in optimizer.param_groups])
@@ -430,10 +431,11 @@ def test_find_then_iterate_gives_the_bits_of_iterate(make, workers, read):
 @pytest.mark.parametrize("fault", [None, OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("persistent", [False, True])
 def test_worker_processes_are_gone_afterwards(fault, persistent):
-    pids = set()
+    pids = Notes()
 
     def loss_fn(model, batch):
-        pids.update(child.pid for child in multiprocessing.active_children())
+        for child in multiprocessing.active_children():
+            pids.append(child.pid)
         if fault is not None and len(calls) == 3:
             raise fault
         calls.append(1)
@@ -448,7 +450,7 @@ def test_worker_processes_are_gone_afterwards(fault, persistent):
     else:
         with pytest.raises(fault):
             finder.find(loader, **SHORT)
-    started = pids - already
+    started = set(pids) - already
     assert len(started) >= 2
     for pid in started:
         with pytest.raises(ProcessLookupError):
@@ -915,11 +917,11 @@ def test_the_setup_is_checked_again_at_find():
 
 
 def test_a_second_optimizer_in_step_is_named():
-    other = adam(net())
+    hidden = Notes(adam(net()))
     setup = Setup()
 
     def step(batch):
-        other.step()
+        hidden[0].step()
         return 1.0
 
     with pytest.raises(Exception, match=r"An optimizer, Adam .* Pass it with extra_state"):

@@ -20,6 +20,7 @@ from lrfinder.training.loss import BatchLoss
 from lrfinder.training.loss_queue import LAG, LossQueue
 from lrfinder.training.step import TrainingStep
 from tests.fingerprint import bytes_copied
+from tests.notes import Notes
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
 
@@ -344,7 +345,7 @@ def test_tensor_lrs_are_written_in_place(device):
     model, _, batches = setup(device=device)
     rate = torch.tensor(0.01, device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, capturable=device.type == "cuda")
-    seen = []
+    seen = Notes()
 
     def loss_fn(model, batch):
         assert optimizer.param_groups[0]["lr"] is rate
@@ -352,6 +353,6 @@ def test_tensor_lrs_are_written_in_place(device):
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
     result = LRFinder(model, optimizer, loss_fn=loss_fn).find(batches, num_iter=10, progress=False, **RANGE)
-    assert seen == pytest.approx(result.lrs.tolist())
+    assert list(seen) == pytest.approx(result.lrs.tolist())
     assert optimizer.param_groups[0]["lr"] is rate
     assert float(rate) == pytest.approx(0.01)

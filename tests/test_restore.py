@@ -14,13 +14,16 @@ from torch.utils.data import DataLoader
 from lrfinder import LRFinderError, LRFinderWarning, RestoreError
 from tests.benchmarks import restore as benchmark
 from tests.fingerprint import Fingerprint, bits, differences, process_state
-from tests.problems import PROBLEMS, Augmented, build, one_thread, plain, seed_all, vectors  # noqa: F401 - applies by being imported
+from tests.notes import Notes
+from tests.problems import PROBLEMS, Augmented, build, mlp, one_thread, plain, seed_all, vectors  # noqa: F401 - applies by being imported
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
 
 LOADERS = [
     "cnn", "own_generator", "weighted_sampler", "epoch_sampler", "epoch_sampler_in_batches", "bucket_sampler",
-    "augmented", "iterable_data_set", "plain_list", "workers", "persistent_workers", "persistent_workers_own_generator",
+    "augmented", "iterable_data_set", "plain_list", "generators_in_the_data_set", "generator_of_the_collate_function",
+    "new_generator_at_each_epoch", "legacy_sampler", "workers", "persistent_workers",
+    "persistent_workers_own_generator",
 ]  # fmt: skip
 
 
@@ -212,14 +215,22 @@ def test_a_teacher_that_was_not_copied(device):
 
 
 def test_error_when_an_uncaptured_optimizer_steps(device):
-    """It is stopped before it writes, whether it steps at once or late."""
-    setup = build("gan", device)
-    _, _, noise, history = setup.options["extra_state"]
-    finder = setup.finder(extra_state=[noise, history])
+    setup, critic = plain(device), mlp(3, 1).to(device)
+    hidden, model, criterion = Notes((critic, torch.optim.RMSprop(critic.parameters()))), setup.model, setup.criterion
+    setup.more = {"critic": critic, "critics": hidden[0][1]}
+
+    def step(batch):
+        critic, critics = hidden[0]
+        outputs = model(batch[0])
+        critic(outputs.detach()).mean().backward()
+        critics.step()
+        return criterion(outputs, batch[1])
+
+    finder = setup.finder(criterion=None, step=step)
     watch = Watch(setup)
     with pytest.raises(LRFinderError, match=r"RMSprop .* extra_state=\[that_optimizer\]"):
         setup.find(finder=finder)
-    setup.more["critic"].zero_grad()  # the user's module was not handed over, and its gradients came before the step
+    critic.zero_grad()  # its gradients came before the step
     watch.assert_as_before()
 
 

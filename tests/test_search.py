@@ -13,6 +13,7 @@ from lrfinder.curve.curve import Context
 from lrfinder.curve.scout import scout_grid, scouted_range
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.curve.sweep import grid
+from tests.notes import Notes
 
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
 TOP = 1e-1  # where the scripted loss begins to rise
@@ -24,7 +25,7 @@ class Setup:
     def __init__(self, loss=None, **options):
         self.model = nn.Linear(1, 1)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.5)
-        self.steps = []  # (rate, batch)
+        self.steps = Notes()  # of (rate, batch)
         self.before_step = lambda: None
         self.loss = loss or (lambda lr, count: 1 / (1 + (lr / 1e-3)) + min((lr / TOP) ** 4, 1e6))
         self.finder = LRFinder(self.model, self.optimizer, step=self.step, **options)
@@ -166,10 +167,10 @@ def shuffled():
 def test_repeats_start_the_model_again_while_the_batches_go_on():
     setup = Setup(lambda lr, count: 1.0)
     before = setup.model.weight.item()
-    weights = []
+    weights = Notes()
     setup.before_step = lambda: weights.append(setup.model.weight.item())
     result = setup.find(shuffled(), start_lr=1e-4, end_lr=1e-2, num_iter=6, repeats=3)
-    assert weights == pytest.approx([before + i for _ in range(3) for i in range(6)])
+    assert list(weights) == pytest.approx([before + i for _ in range(3) for i in range(6)])
     assert len(set(setup.batches)) == 18  # no batch twice: one stream
     assert setup.rates == result.lrs.tolist() * 3
     assert result.steps == 18

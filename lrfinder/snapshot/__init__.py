@@ -4,13 +4,12 @@ from lrfinder.snapshot.error_collector import ErrorCollector
 from lrfinder.snapshot.fsdp import is_sharded, reshard
 from lrfinder.snapshot.interrupts import interrupts_deferred
 from lrfinder.snapshot.loader_state import LoaderState, samplers
-from lrfinder.snapshot.object_graph import SIMPLE_TYPES, ObjectGraph
+from lrfinder.snapshot.object_graph import ObjectGraph
 from lrfinder.snapshot.part import Part
 from lrfinder.snapshot.rng import RandomStreams
 from lrfinder.snapshot.snapshot import Snapshot
 
 __all__ = [
-    "SIMPLE_TYPES",
     "ErrorCollector",
     "LoaderState",
     "ObjectGraph",

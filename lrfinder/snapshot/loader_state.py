@@ -1,4 +1,4 @@
-"""What reading a loader changes: its generators, its epoch, and the attributes of its samplers."""
+"""What reading a loader changes: its random number generators, its epoch, and the attributes of its samplers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from lrfinder.snapshot.data_generators import DataGenerators
 from lrfinder.snapshot.error_collector import ErrorCollector
-from lrfinder.snapshot.object_graph import SIMPLE_TYPES
-from lrfinder.snapshot.rng import is_generator, rewinder
+from lrfinder.snapshot.object_kinds import SIMPLE_TYPES
 
 __all__ = [
     "LoaderState",
@@ -35,8 +35,9 @@ def samplers(loader: Any) -> list[Any]:
 class LoaderState:
     """What reading a loader changes outside the global random number generators.
 
-    Captured are random number generators, epochs, the attributes of torch's loaders and of samplers, and lists of
-    indices that a sampler may shuffle in place. Of a loader of another class only generators and `epoch` are captured.
+    Captured are the random number generators of the loader, its data set, transforms, samplers and collate function;
+    the attributes of torch's loaders and of samplers; lists of indices that a sampler may shuffle in place; and the
+    `epoch` of any other loader.
 
     Args:
         loader: What the user trains on. Loaders that a wrapper holds in its attributes are found too.
@@ -55,6 +56,7 @@ class LoaderState:
         self._restorers: list[tuple[str, Callable[[], object]]] = []
         self._seen: list[dict[str, Any]] = []
         self._collect(loader, depth=0)
+        self._generators = DataGenerators(loader)
 
     def restore(self, errors: ErrorCollector) -> None:
         """Put the captured state back in place; may be called any number of times.
@@ -64,6 +66,7 @@ class LoaderState:
         """
         for name, put_back in self._restorers:
             errors.attempt(name, put_back)
+        self._generators.restore(errors)
 
     def _collect(self, owner: Any, depth: int) -> None:
         attributes = getattr(owner, "__dict__", None)
@@ -79,10 +82,8 @@ class LoaderState:
             self._collect_indices(owner_name, held)
         elif "epoch" in attributes:
             self._restorers.append((f"{owner_name}.epoch", partial(setattr, owner, "epoch", attributes["epoch"])))
-        for name, value in held.items():
-            if is_generator(value):
-                self._restorers.append((f"{owner_name}.{name}", rewinder(value)))
-            elif isinstance(value, (DataLoader, Sampler)) or any(value is sampler for sampler in own_samplers):
+        for value in held.values():
+            if isinstance(value, (DataLoader, Sampler)) or any(value is sampler for sampler in own_samplers):
                 self._collect(value, depth + 1)
 
     def _collect_indices(self, owner_name: str, held: dict[str, Any]) -> None:

@@ -1,55 +1,72 @@
 """What Python objects hold: a walk through nested state that keeps the shallow contents of every object it meets."""
 
-import operator
-import types
-import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
+from lrfinder.snapshot.attributes import Slot, attributes_of, slots_of
+from lrfinder.snapshot.containers import (
+    array_restorer,
+    dict_class,
+    restore_dict,
+    sequence_restorer,
+    set_restorer,
+    size_of_array,
+)
 from lrfinder.snapshot.error_collector import ErrorCollector
-from lrfinder.snapshot.rng import is_generator
+from lrfinder.snapshot.fsdp import reshard
+from lrfinder.snapshot.functions import cell_restorers, held_by_function, held_by_method
+from lrfinder.snapshot.object_kinds import NOT_ENTERED, SIMPLE_TYPES, Kind, kind_of
+from lrfinder.snapshot.rng import generators_of_class
 
-__all__ = ["SIMPLE_TYPES", "ObjectGraph"]
+__all__ = ["ObjectGraph"]
 
-# Types of values that hold nothing to restore. The walk ignores them at once, so that a large vocabulary is cheap.
-SIMPLE_TYPES = frozenset({
-    bool, bytes, complex, float, int, str, torch.device, torch.dtype, torch.Size, type, types.BuiltinFunctionType,
-    types.FunctionType, types.MethodType, types.NoneType, weakref.ref,
-})  # fmt: skip
-_OBJECTS = (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler, types.SimpleNamespace)
+MOST_OBJECTS = 50_000  # reached through ordinary objects and functions; the others are not entered
+LONGEST = 10_000  # items of a container reached that way; the items of a longer one are not entered
+LARGEST = 1 << 26  # bytes of a tensor or an array reached that way; a larger one is taken for data
+
 _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _STRING = frozenset({str})
 _PLAIN_DICTS = frozenset({dict, OrderedDict})
+_PLAIN_CONTAINERS = frozenset({dict, OrderedDict, list, tuple, deque, set, frozenset})
 _UNNAMED = frozenset({"_parameters", "_buffers", "_modules"})  # not part of names: `Net.fc.weight`, as torch writes
+_STATE = frozenset({Kind.MODULE, Kind.SCRIPT_MODULE, Kind.OPTIMIZER})
+_FUNCTIONS = frozenset({Kind.FUNCTION, Kind.METHOD, Kind.PARTIAL})
+_LIMITED = _FUNCTIONS | {Kind.OBJECT}
+_CONTAINERS = frozenset({Kind.DICT, Kind.SEQUENCE, Kind.SET})
+
+_Named = list[tuple[str, Any]]
 
 
 class ObjectGraph:
-    """The contents of modules, optimizers, scalers and of the plain containers in them, at one moment.
+    """The contents of modules, optimizers, functions and ordinary objects, and of all that they hold, at one moment.
 
     Every object reached is kept by reference with a shallow copy of what it held. As the items of the copies are the
     original objects, putting back each object alone puts back the whole graph, with identities, aliases and cycles.
-    The walk enters modules, optimizers, gradient scalers, dataclasses, namespaces and the attributes of tensors; dicts,
-    lists, deques, sets, tuples and arrays. Any other object is kept by reference only.
+    `lrfinder.snapshot.object_kinds` says which objects are entered.
+
+    Ordinary objects and functions may lead far away from the training. What is reached only through them is therefore
+    entered within limits: a tensor or an array above 64 MiB that is also larger than every tensor of the modules and
+    optimizers is taken for data; of a container with more than 10,000 items only the membership is kept; and after
+    50,000 objects the walk ends.
 
     Args:
         roots: Where the walk begins. The attributes of these objects are kept whatever their class.
-        skip: Objects that are kept by reference only, such as data sets, which may be long lists.
+        skip: Objects that are kept by reference only.
 
     Attributes:
         tensors: The tensors found, with the names that messages use.
         generators: The random number generators found, with their names.
         optimizers: The optimizers found.
         modules: The modules found.
+        large_tensors: The tensors that were taken for data, with their names.
+        first_left_out: The name of the first object beyond the limit, None if all were entered.
 
     Example:
-        >>> from torch import nn
         >>> model = nn.Linear(2, 1)
         >>> model.history = [0.5]
         >>> graph = ObjectGraph([model])
@@ -60,27 +77,25 @@ class ObjectGraph:
     """
 
     def __init__(self, roots: Iterable[Any] = (), skip: Iterable[Any] = ()) -> None:
-        self.tensors: list[tuple[str, Tensor]] = []
-        self.generators: list[tuple[str, Any]] = []
+        self.tensors: _Named = []
+        self.generators: _Named = []
         self.optimizers: list[Any] = []
         self.modules: list[nn.Module] = []
+        self.large_tensors: _Named = []
+        self.first_left_out: str | None = None
         self._seen: dict[int, Any] = {id(each): each for each in skip}  # keeps a reference, so that an id stays unique
+        self._kinds: dict[type, Kind] = dict.fromkeys(SIMPLE_TYPES, Kind.SIMPLE)
         self._names: dict[int, str] = {}
-        self._restorers: list[tuple[str, Callable[[], None]]] = []
+        self._restorers: list[tuple[str, Callable[[], object]]] = []
         self._empty_dicts: list[dict[Any, Any]] = []
+        self._largest = LARGEST
+        self._entered = 0
+        self._state: deque[tuple[str, Any]] = deque()
+        self._reached: deque[tuple[str, Any]] = deque()
         for root in roots:
-            self._walk(type(root).__name__, root)
-
-    def _walk(self, name: str, root: Any) -> None:
-        if not _is_entered(root) and hasattr(root, "__dict__"):  # even if it was met on the way from another root
-            self._seen[id(root)] = root
-            root = vars(root)
-        pending = deque([(name, root)])
-        while pending:
-            path, value = pending.popleft()
-            if id(value) not in self._seen:
-                self._seen[id(value)] = value
-                pending.extend(self._enter(path, value))
+            self._begin(root)
+            self._walk_state()
+        self._walk_reached()
 
     def restore(self, errors: ErrorCollector) -> None:
         """Put the contents of every object back in place; may be called any number of times.
@@ -94,53 +109,115 @@ class ObjectGraph:
         for name, put_back in self._restorers:
             errors.attempt(name, put_back)
 
-    def _enter(self, path: str, value: Any) -> list[tuple[str, Any]]:
-        """Return what one object holds, with names; its contents are kept."""
-        if isinstance(value, dict):  # first, because most objects are dicts
-            return self._enter_dict(path, value)
-        if isinstance(value, Tensor):
-            self.tensors.append((path, value))
-            return self._enter_tensor(path, value)
-        if isinstance(value, (list, deque, tuple)):
-            return self._enter_sequence(path, value)
-        if isinstance(value, set):
-            saved = set(value)
-            self._restorers.append((path, partial(_restore_set, value, saved)))
-            return [(path, item) for item in saved if type(item) not in SIMPLE_TYPES]
-        if isinstance(value, (np.ndarray, bytearray)):
-            self._keep_array(path, value)
+    # The walk. What the training itself consists of is entered first and without limits.
+
+    def _begin(self, root: Any) -> None:
+        kind = self._kind(root)
+        name = root.__qualname__ if kind is Kind.FUNCTION else type(root).__name__
+        if kind in _FUNCTIONS or (kind is Kind.OBJECT and callable(root)):
+            self._reached.append((name, root))
+        elif kind in NOT_ENTERED or kind is Kind.OBJECT:
+            self._seen[id(root)] = root
+            self._state.extend(self._enter_object(name, root))  # even if it was met on the way from another root
+        else:
+            self._state.append((name, root))
+
+    def _walk_state(self) -> None:
+        while self._state:
+            path, value = self._state.popleft()
+            if id(value) not in self._seen:
+                self._seen[id(value)] = value
+                for part in self._enter(path, value):
+                    (self._reached if self._kind(part[1]) in _LIMITED else self._state).append(part)
+
+    def _walk_reached(self) -> None:
+        while self._reached and self.first_left_out is None:
+            path, value = self._reached.popleft()
+            if id(value) in self._seen or self._is_data(path, value):
+                continue
+            self._seen[id(value)] = value
+            self._entered += 1
+            if self._entered > MOST_OBJECTS:
+                self.first_left_out = path
+                break
+            for part in self._enter(path, value, longest=LONGEST):
+                (self._state if self._kind(part[1]) in _STATE else self._reached).append(part)
+            self._walk_state()
+
+    def _is_data(self, path: str, value: Any) -> bool:
+        """Return whether an object reached through ordinary objects is a tensor or an array that is too large."""
+        kind = self._kind(value)
+        if kind is Kind.TENSOR and value.numel() * value.element_size() > self._largest:
+            self.large_tensors.append((path, value))
+            return True
+        return kind is Kind.ARRAY and size_of_array(value) > self._largest
+
+    def _kind(self, value: Any) -> Kind:
+        cls = type(value)
+        if cls not in self._kinds:
+            self._kinds[cls] = kind = kind_of(cls)
+            if kind not in NOT_ENTERED and kind is not Kind.TENSOR:
+                self._reached.extend(generators_of_class(cls))
+        return self._kinds[cls]
+
+    # What single objects hold. Each of these keeps the contents of one object, and returns what may be entered next.
+
+    def _enter(self, path: str, value: Any, longest: int | None = None) -> _Named:
+        kind = self._kind(value)
+        if kind in NOT_ENTERED:
             return []
-        if is_generator(value):
+        if kind in _CONTAINERS:
+            return self._enter_container(kind, path, value, is_long=longest is not None and len(value) > longest)
+        if kind is Kind.TENSOR:
+            return self._enter_tensor(path, value)
+        if kind is Kind.ARRAY:
+            return self._enter_array(path, value)
+        if kind is Kind.GENERATOR:
             self.generators.append((path, value))
             return []
-        if isinstance(value, torch.jit.ScriptModule):
+        if kind is Kind.SCRIPT_MODULE:
             return self._enter_script_module(path, value)
-        if isinstance(value, nn.Module):
+        if kind in _FUNCTIONS:
+            return self._enter_function(kind, path, value)
+        if kind is Kind.MODULE:
+            reshard([value])  # after a forward pass it may hold full weights in place of its shards
             self.modules.append(value)
-        if isinstance(value, torch.optim.Optimizer):
+        if kind is Kind.OPTIMIZER:
             self.optimizers.append(value)
-        return [(path, vars(value))] if _is_object(value) else []
+        return self._enter_object(path, value)
 
-    def _enter_tensor(self, path: str, tensor: Tensor) -> list[tuple[str, Any]]:
-        """Return the attributes and hooks of a tensor; they are kept."""
-        self._names[id(tensor)] = path
-        attributes = dict(vars(tensor))
-        hooks = {name: getattr(tensor, name) for name in _HOOKS}
-        self._restorers.append((path, partial(_restore_tensor, tensor, attributes, hooks)))
-        parts = [(f"{path}.{key}", item) for key, item in attributes.items() if type(item) not in SIMPLE_TYPES]
-        return parts + [(f"{path}.{name}", held) for name, held in hooks.items() if held is not None]
+    def _enter_object(self, path: str, value: Any) -> _Named:
+        parts: _Named = []
+        attributes = attributes_of(value)
+        if attributes is not None and attributes is not value:
+            self._keep(path, partial(_rebind_attributes, value, attributes))
+            parts.append((path, attributes))
+        for name, member in slots_of(type(value)):
+            slot = Slot(value, name, member)
+            self._keep(f"{path}.{name}", slot.restore)
+            parts.append((f"{path}.{name}", slot.value))
+        return parts
 
-    def _enter_script_module(self, path: str, module: nn.Module) -> list[tuple[str, Any]]:
-        """Return the tensors and children of a scripted module; its training flag is kept."""
-        self._restorers.append((path, partial(setattr, module, "training", module.training)))
-        tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        return [(f"{path}.{name}", item) for name, item in [*tensors, *module.named_children()]]
+    def _enter_container(self, kind: Kind, path: str, value: Any, *, is_long: bool) -> _Named:
+        if kind is Kind.DICT:
+            parts = self._enter_dict(path, value, is_long=is_long)
+        elif kind is Kind.SEQUENCE:
+            items = list(value)
+            self._keep(path, sequence_restorer(value, items))
+            parts = [] if is_long else _numbered(path, items)
+        else:
+            members = set(value)
+            self._keep(path, set_restorer(value, members))
+            parts = [] if is_long else [(path, item) for item in members if type(item) not in SIMPLE_TYPES]
+        return parts if type(value) in _PLAIN_CONTAINERS else parts + self._enter_object(path, value)
 
-    def _enter_dict(self, path: str, value: dict[Any, Any]) -> list[tuple[str, Any]]:
-        kind = _kind(value)
-        keys, items = list(kind.keys(value)), list(kind.values(value))
-        self._restorers.append((path, partial(_restore_dict, value, keys, items)))
-        parts: list[tuple[str, Any]] = []
+    def _enter_dict(self, path: str, value: dict[Any, Any], *, is_long: bool) -> _Named:
+        cls = dict_class(value)
+        keys, items = list(cls.keys(value)), list(cls.values(value))
+        self._keep(path, partial(restore_dict, value, keys, items))
+        parts: _Named = []
+        if is_long:
+            return parts
         if not _STRING.issuperset(map(type, keys)):
             parts += [(path, key) for key in keys if isinstance(key, Tensor)]
         for key, item in zip(keys, items, strict=True):
@@ -159,73 +236,48 @@ class ObjectGraph:
             return path
         return f"{path}.{key}"
 
-    def _enter_sequence(self, path: str, value: Any) -> list[tuple[str, Any]]:
-        saved = list(value)
-        if isinstance(value, list):
-            self._restorers.append((path, partial(_restore_list, value, saved)))
-        elif isinstance(value, deque):
-            self._restorers.append((path, partial(_restore_deque, value, saved)))
-        return [(f"{path}[{index}]", item) for index, item in enumerate(saved) if type(item) not in SIMPLE_TYPES]
+    def _enter_tensor(self, path: str, tensor: Tensor) -> _Named:
+        self.tensors.append((path, tensor))
+        self._names[id(tensor)] = path
+        self._largest = max(self._largest, tensor.numel() * tensor.element_size())
+        attributes = dict(vars(tensor))
+        hooks = {name: getattr(tensor, name) for name in _HOOKS}
+        self._keep(path, partial(_restore_tensor, tensor, attributes, hooks))
+        parts = [(f"{path}.{key}", item) for key, item in attributes.items() if type(item) not in SIMPLE_TYPES]
+        return parts + [(f"{path}.{name}", held) for name, held in hooks.items() if held is not None]
 
-    def _keep_array(self, path: str, value: Any) -> None:
-        if isinstance(value, np.ndarray) and not value.flags.writeable:
-            return
-        self._restorers.append((path, partial(_restore_array, value, value.copy())))
+    def _enter_array(self, path: str, value: Any) -> _Named:
+        self._keep(path, array_restorer(value))
+        return _numbered(path, value.ravel()) if isinstance(value, np.ndarray) and value.dtype.hasobject else []
 
+    def _enter_script_module(self, path: str, module: nn.Module) -> _Named:
+        self._keep(path, partial(setattr, module, "training", module.training))
+        tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        return [(f"{path}.{name}", item) for name, item in [*tensors, *module.named_children()]]
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, _OBJECTS) or (
-        is_dataclass(value) and not isinstance(value, type) and hasattr(value, "__dict__")
-    )
+    def _enter_function(self, kind: Kind, path: str, value: Any) -> _Named:
+        if kind is Kind.PARTIAL:
+            return [(path, value.func), (path, value.args), (path, value.keywords), *self._enter_object(path, value)]
+        if kind is Kind.METHOD:
+            held = held_by_method(value)
+        else:
+            held = held_by_function(value)
+            for name, restorer in cell_restorers(value):
+                self._keep(f"{path}.{name}", restorer)
+        return [(f"{path}.{name}" if name else path, item) for name, item in held]
 
-
-def _is_entered(value: Any) -> bool:
-    return _is_object(value) or is_generator(value) or isinstance(value, (Tensor, dict, list, tuple, set, deque))
-
-
-def _kind(target: dict[Any, Any]) -> type[dict[Any, Any]]:
-    """Return the class whose methods are used: a subclass of it may forbid or extend assignment."""
-    return OrderedDict if isinstance(target, OrderedDict) else dict
-
-
-def _restore_dict(target: dict[Any, Any], keys: list[Any], values: list[Any]) -> None:
-    """Put keys, values and order back. Only what differs is written, because compiled graphs guard on dicts."""
-    kind = _kind(target)
-    if not _are_same(kind.keys(target), keys):
-        kind.clear(target)
-        for key, value in zip(keys, values, strict=True):
-            kind.__setitem__(target, key, value)
-    elif not _are_same(kind.values(target), values):
-        for key, value, current in zip(keys, values, list(kind.values(target)), strict=True):
-            if current is not value:
-                kind.__setitem__(target, key, value)
+    def _keep(self, path: str, restorer: Callable[[], object] | None) -> None:
+        if restorer is not None:
+            self._restorers.append((path, restorer))
 
 
-def _are_same(found: Collection[Any], wanted: Collection[Any]) -> bool:
-    """Return whether two collections hold the same objects in the same order."""
-    return len(found) == len(wanted) and all(map(operator.is_, found, wanted))
+def _numbered(path: str, items: Iterable[Any]) -> _Named:
+    return [(f"{path}[{index}]", item) for index, item in enumerate(items) if type(item) not in SIMPLE_TYPES]
 
 
-def _restore_list(target: list[Any], saved: list[Any]) -> None:
-    if not _are_same(target, saved):
-        list.__setitem__(target, slice(None), saved)
-
-
-def _restore_deque(target: deque[Any], saved: list[Any]) -> None:
-    if not _are_same(target, saved):
-        target.clear()
-        target.extend(saved)
-
-
-def _restore_set(target: set[Any], saved: set[Any]) -> None:
-    if target != saved:
-        target.clear()
-        target.update(saved)
-
-
-def _restore_array(target: Any, saved: Any) -> None:
-    if bytes(target) != bytes(saved):  # compares bits, because NaN != NaN
-        target[... if isinstance(target, np.ndarray) else slice(None)] = saved
+def _rebind_attributes(owner: Any, attributes: dict[str, Any]) -> None:
+    if attributes_of(owner) is not attributes:
+        object.__setattr__(owner, "__dict__", attributes)
 
 
 def _restore_tensor(tensor: Tensor, attributes: dict[str, Any], hooks: dict[str, Any]) -> None:
@@ -234,7 +286,7 @@ def _restore_tensor(tensor: Tensor, attributes: dict[str, Any], hooks: dict[str,
         # The marks of torch.compile stay, or it would compile again.
         marks = {key: value for key, value in now.items() if key not in attributes and key.startswith("_dynamo")}
         saved = attributes | marks
-        _restore_dict(now, list(saved), list(saved.values()))
+        restore_dict(now, list(saved), list(saved.values()))
     for name, held in hooks.items():
         added = getattr(tensor, name)
         if held is None and added:

@@ -12,13 +12,14 @@ from lrfinder.errors import ArgumentError, RestoreError
 from lrfinder.snapshot.checksums import Checksums
 from lrfinder.snapshot.ddp import DDPReducers
 from lrfinder.snapshot.error_collector import ErrorCollector
-from lrfinder.snapshot.fsdp import FSDPPasses, reshard
+from lrfinder.snapshot.fsdp import FSDPPasses
 from lrfinder.snapshot.gradients import Gradients, NoGradients
 from lrfinder.snapshot.interrupts import interrupts_deferred
 from lrfinder.snapshot.loader_state import LoaderState
 from lrfinder.snapshot.object_graph import ObjectGraph
+from lrfinder.snapshot.object_kinds import is_entered
 from lrfinder.snapshot.part import Part
-from lrfinder.snapshot.rng import RandomStreams, is_generator
+from lrfinder.snapshot.rng import RandomStreams
 from lrfinder.snapshot.state_dicts import StateDicts
 from lrfinder.snapshot.storage import StorageCopies, memory_regions
 from lrfinder.snapshot.tensor_state import TensorState, TensorStates
@@ -41,18 +42,19 @@ class Snapshot:
     """Everything that training changes, captured when this is made, and put back by `restore` or at the end of `with`.
 
     Captured are the modules' tensors, attributes, flags and hooks; the optimizers' and the scaler's state and
-    attributes; the random number generators; the state of loaders; and the extra state. No tensor and no container
-    changes identity, neither when it is captured nor when it is put back.
+    attributes; what functions and ordinary Python objects hold that these lead to; the random number generators; the
+    state of loaders; and the extra state. No tensor and no container changes identity, neither when it is captured nor
+    when it is put back. `ObjectGraph` says what is entered, and within which limits.
 
     All gradients are set aside: every `.grad` is None afterwards, until `restore` puts the same tensors back. (They are
     also put back if the snapshot is dropped before anything was trained, as when Ctrl-C arrives just before `with`.)
 
     Args:
-        modules: The model, and a criterion that is a module; of other objects the attributes are captured.
+        modules: The model, and what else a training step uses: a criterion, a loss function, a step function.
         optimizers: All optimizers that step.
         grad_scaler: A `torch.amp.GradScaler`, or None.
-        extra_state: More that training changes: modules, optimizers and scalers are captured whole, generators by their
-            state, anything else by its `state_dict`.
+        extra_state: More that training changes: modules, optimizers, generators, objects with a `state_dict`, ordinary
+            objects and containers.
         loaders: Loaders that will be read.
         parts: State that was captured elsewhere, put back last.
         skip: What attributes lead to and is kept by reference only, such as data sets.
@@ -69,7 +71,7 @@ class Snapshot:
             as the base optimizer of SAM.
 
     Raises:
-        ArgumentError: A piece of extra state has no `state_dict`, or a lazy module is not initialised.
+        ArgumentError: A piece of extra state cannot be captured, or a lazy module is not initialised.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -106,13 +108,13 @@ class Snapshot:
         self._restored = False
         self.optimizers: tuple[torch.optim.Optimizer, ...] = ()
         roots = [*modules, *optimizers, *([] if grad_scaler is None else [grad_scaler])]
+        loaders = list(loaders)
         extras = [_checked_extra(extra) for extra in extra_state]
         device = None if snapshot_device is None else _checked_device(snapshot_device)
         try:
             with interrupts_deferred(), torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
                 roots += filter(_is_captured_whole, extras)
-                reshard(module for root in roots if isinstance(root, nn.Module) for module in root.modules())
-                graph = ObjectGraph(roots, skip)
+                graph = ObjectGraph(roots, [*skip, *_data_of(loaders)])
                 self.optimizers = tuple(graph.optimizers)
                 state_dicts = StateDicts(extra for extra in extras if not _is_captured_whole(extra))
                 earlier = [] if outer is None else outer._copies
@@ -245,16 +247,25 @@ def _checked_device(name: torch.device | str) -> torch.device:
     return device
 
 
+def _data_of(loaders: Iterable[Any]) -> list[Any]:
+    return [each for loader in loaders for each in (loader, getattr(loader, "dataset", None)) if each is not None]
+
+
 def _is_captured_whole(extra: Any) -> bool:
-    return isinstance(extra, (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler)) or is_generator(extra)
+    """Return whether the object graph captures an object; others are captured by their `state_dict`."""
+    whole = (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler)
+    return isinstance(extra, whole) or not _has_state_dict(extra)
+
+
+def _has_state_dict(extra: Any) -> bool:
+    return callable(getattr(extra, "state_dict", None)) and callable(getattr(extra, "load_state_dict", None))
 
 
 def _checked_extra(extra: Any) -> Any:
-    has_state = callable(getattr(extra, "state_dict", None)) and callable(getattr(extra, "load_state_dict", None))
-    if not (_is_captured_whole(extra) or has_state):
+    if not (_has_state_dict(extra) or is_entered(extra)):
         raise ArgumentError(
-            "`extra_state` takes modules, optimizers, generators, and objects with `state_dict` and "
-            f"`load_state_dict`, got {extra=!r}. Give the object these two methods, or leave it out."
+            "`extra_state` takes modules, optimizers, generators, objects with `state_dict` and `load_state_dict`, and "
+            f"ordinary objects, got {extra=!r}. Give the object these two methods, or leave it out."
         )
     return extra
 

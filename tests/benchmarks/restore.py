@@ -26,6 +26,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from lrfinder import LRFinder
+from tests.notes import Notes
 
 __all__ = ["FINDERS", "KINDS", "kept", "measure", "table"]
 
@@ -250,7 +251,7 @@ def kept(name: str, *, fault: bool) -> dict[str, bool]:
     model, calls = setup.model, setup.model.calls
     before = {kind: _bits(read(setup)) for kind, read in KINDS.items()}
     model.fails_at = calls + 6 if fault else None
-    passes = []
+    passes = Notes()  # a plain list would be put back, too
     handle = model.register_forward_pre_hook(lambda *_: passes.append(1))
     raised = False
     try:

@@ -27,6 +27,7 @@ from lrfinder.integrations.lightning import LearningRateFinder, find_lr  # noqa:
 from lrfinder.integrations.lightning_state import CAPTURED  # noqa: E402
 from lrfinder.snapshot import storage  # noqa: E402
 from tests.fingerprint import Fingerprint, bits, differences, process_state  # noqa: E402
+from tests.notes import Notes  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
@@ -263,7 +264,7 @@ def test_after_a_fault_in_the_middle_of_a_step_too(finds, fault):
         calls.append(batch_idx)
         return Net.training_step(module, batch, batch_idx)
 
-    calls = []
+    calls = Notes()
     if finds is find_lr:
         module.training_step = step
         with pytest.raises(fault, match=None if fault is KeyboardInterrupt else "in the middle of a step"):

@@ -636,9 +636,9 @@ def test_a_list_of_data_is_not_walked_through(tmp_path, monkeypatch):
     entered = []
     enter = ObjectGraph._enter
 
-    def spy(self, path, value):
+    def spy(self, path, value, **limits):
         entered.append(value)
-        return enter(self, path, value)
+        return enter(self, path, value, **limits)
 
     monkeypatch.setattr(ObjectGraph, "_enter", spy)
     trainer = build(tmp_path)

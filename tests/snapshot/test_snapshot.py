@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import io
 import os
 import random
 import signal
@@ -916,12 +917,33 @@ def test_extra_state():
     assert (counter.state["n"], counter.state["tensor"].tolist(), counter.state["list"]) == (0, [0, 0], [1])
 
 
-def test_extra_state_without_a_state_dict_is_refused():
+@pytest.mark.parametrize("extra", [1, "text", io.StringIO()])
+def test_extra_state_that_cannot_be_captured_is_refused(extra):
     model = mlp()
     model[0].bias.grad = grad = torch.ones(8)
-    with pytest.raises(ArgumentError, match=r"`extra_state` takes modules.*got extra=\[1\].*leave it out"):
-        Snapshot([model], extra_state=[[1]])
+    with pytest.raises(ArgumentError, match=r"`extra_state` takes modules.*got extra=.*leave it out"):
+        Snapshot([model], extra_state=[extra])
     assert model[0].bias.grad is grad
+
+
+def test_extra_state_may_be_ordinary_objects_and_containers():
+    class Counter:
+        def __init__(self):
+            self.n, self.history = 0, [1]
+
+    counter, table, mean = Counter(), {"a": [1]}, torch.zeros(2)
+    history = counter.history
+    with Snapshot(extra_state=[counter, table, mean]) as snapshot:
+        for _ in range(2):
+            counter.n += 1
+            counter.history = [2]
+            history.append(3)
+            table["a"].append(2)
+            mean += 1
+            snapshot.rewind()
+            assert (counter.n, table, mean.tolist()) == (0, {"a": [1]}, [0, 0])
+    assert counter.history is history
+    assert history == [1]
 
 
 # --- where copies live

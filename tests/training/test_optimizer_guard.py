@@ -4,6 +4,7 @@ from torch import nn
 
 from lrfinder import LRFinder, LRFinderError
 from lrfinder.training.optimizer_guard import forbid_other_optimizers
+from tests.notes import Notes
 
 
 def setup(**kwargs):
@@ -42,12 +43,17 @@ def test_after_the_context_every_optimizer_may_step():
 
 
 @pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")  # five points show little
-def test_a_find_stops_a_second_optimizer_unless_it_is_in_extra_state():
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_find_stops_a_second_optimizer_unless_it_was_captured(hidden):
+    """What a closure holds is captured, what only a class holds is not."""
     generator, critic = nn.Linear(1, 1), nn.Linear(1, 1)
     one, two = (torch.optim.Adam(m.parameters(), lr=1e-3) for m in (generator, critic))
     batches = [torch.linspace(-1, 1, 8).reshape(8, 1)] * 3
 
+    critics = Notes((critic, two)) if hidden else [(critic, two)]
+
     def step(batch):
+        critic, two = critics[0]
         two.zero_grad()
         critic(generator(batch).detach()).pow(2).mean().backward()
         two.step()
@@ -67,8 +73,12 @@ def test_a_find_stops_a_second_optimizer_unless_it_is_in_extra_state():
         finder = LRFinder(generator, one, step=step, **options)
         return finder.find(batches, start_lr=1e-4, end_lr=1e-2, num_iter=5, progress=False)
 
-    with pytest.raises(LRFinderError, match="An optimizer, Adam with 1 parameter groups, stepped"):
-        find()
+    if hidden:
+        with pytest.raises(LRFinderError, match="An optimizer, Adam with 1 parameter groups, stepped"):
+            find()
+        critic.zero_grad()  # its gradients came before the step
+    else:
+        assert len(find().lrs) == 5
     assert unchanged()
     assert len(find(extra_state=[critic, two]).lrs) == 5
     assert unchanged()

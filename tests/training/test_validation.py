@@ -7,6 +7,7 @@ from torch import nn
 
 from lrfinder import ArgumentError, LRFinder
 from lrfinder.training.validation import Validation
+from tests.notes import Notes
 from tests.training.test_step import CPU, batch_loss, model_and_data
 
 RANGE = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 8, "progress": False}
@@ -109,7 +110,7 @@ OPTIONS = pytest.mark.parametrize(
 def finder_and_data(make):
     model, loss_fn = make()
     data = [(torch.randn(8, 3), torch.randn(8, 2)) for _ in range(12)]
-    steps = []
+    steps = Notes()
 
     def counted(model, batch):
         steps.append(torch.is_grad_enabled())

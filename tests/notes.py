@@ -1,0 +1,28 @@
+"""A list to which a training may append during a range test, which puts plain lists back."""
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+__all__ = ["Notes"]
+
+
+class Notes(Sequence):
+    """What a test records from within a training. Its items are kept in the class, which a snapshot does not enter."""
+
+    __slots__ = ("__weakref__",)
+    _items = WeakKeyDictionary()
+
+    def __init__(self, *items):
+        self._items[self] = list(items)
+
+    def __len__(self):
+        return len(self._items[self])
+
+    def __getitem__(self, index):
+        return self._items[self][index]
+
+    def append(self, item):
+        self._items[self].append(item)
+
+    def clear(self):
+        self._items[self].clear()
