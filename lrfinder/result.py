@@ -63,7 +63,7 @@ class RangeTestResult:
         group_ratios: Each parameter group's lr as a multiple of the largest group's.
         fixed_lrs: With `find(group=...)` the lr of the groups that kept their own, 0 for the swept one.
         group_names: The name of each parameter group.
-        initial_lrs: The lr of each parameter group when `find` was called.
+        initial_lrs: The lr of each parameter group when `find` was called; with `OneCycleLR` attached its peak.
         steps: Optimizer steps in total: scout, sweep, repeats and refining.
         seconds: Time in total.
         warnings: What makes the curve hard to trust, a sentence each, with the remedy.

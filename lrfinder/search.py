@@ -73,7 +73,7 @@ class SearchOutcome:
         context: What is known of the training.
         group_ratios: Each parameter group's learning rate as a multiple of the reference group's.
         fixed_lrs: With a single swept group, the learning rate of the groups that keep their own, 0 for the swept one.
-        initial_lrs: Each parameter group's learning rate before the search.
+        initial_lrs: Each parameter group's learning rate before the search; with `OneCycleLR` attached its peak.
         steps: Optimizer steps in all.
         consumed: Batches that were read from an iterator and are lost to the training; 0 for any other loader.
         error: What the user's code raised on a loss that was not finite.
@@ -164,7 +164,7 @@ class Search:
             context=replace(self._context, batch_size=self.batches.batch_size),
             group_ratios=tuple(self._lrs.ratios),
             fixed_lrs=() if self.options.group is None else tuple(self._lrs.fixed_lrs),
-            initial_lrs=tuple(self._lrs.initial_lrs),
+            initial_lrs=tuple(self._lrs.peak_lrs),
             steps=self.progress.steps,
             consumed=self.batches.consumed if self.batches.one_shot else 0,
             error=self._error,

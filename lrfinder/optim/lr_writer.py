@@ -29,6 +29,7 @@ class LRWriter:
         ratios: Each group's ratio to the largest group; with a single group 1 for it and 0 for the others.
         fixed_lrs: The lr of the groups that keep their own, 0 for the others.
         initial_lrs: The lr of each group at the start, before a scheduler.
+        peak_lrs: The same, or the peak where `OneCycleLR` is attached.
 
     Example:
         >>> head, body = torch.nn.Linear(2, 2), torch.nn.Linear(9, 9)
@@ -44,6 +45,8 @@ class LRWriter:
         self.ratios = group_ratios(optimizer)
         _check_that_writes_last(optimizer)
         self.initial_lrs = group_lrs(self.ratios, base_lrs(optimizer)[largest_group(optimizer)])
+        groups = zip(optimizer.param_groups, self.initial_lrs, strict=True)
+        self.peak_lrs = [max(lr, float(each.get("max_lr", lr))) for each, lr in groups]
         self.fixed_lrs = [0.0] * len(self.ratios)
         if group is not None:
             self.ratios = [float(index == group) for index in range(len(self.ratios))]

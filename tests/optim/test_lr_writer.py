@@ -77,3 +77,11 @@ def test_finding_out_whether_writes_last_changes_nothing(lr):
     optimizer.param_groups[0]["lr"] = lr
     LRWriter(optimizer)
     assert optimizer.param_groups[0]["lr"] is lr
+
+
+def test_the_users_lr_is_the_peak_where_one_cycle_is_attached():
+    optimizer = sgd((3, 0.01))
+    assert LRWriter(optimizer).peak_lrs == [0.01]
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=10)
+    writer = LRWriter(optimizer)
+    assert (writer.initial_lrs, writer.peak_lrs) == ([0.02], [0.5])
