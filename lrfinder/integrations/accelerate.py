@@ -134,13 +134,15 @@ def check_strategy(accelerator: Accelerator, caller: str) -> None:
         caller: The function that was called, for the message.
 
     Raises:
-        ArgumentError: The strategy is DeepSpeed, FSDP, Megatron-LM or XLA.
+        ArgumentError: The strategy is DeepSpeed, version 1 of FSDP, Megatron-LM or XLA.
     """
-    if accelerator.distributed_type in _UNSUPPORTED:
+    if accelerator.distributed_type in _UNSUPPORTED and not getattr(accelerator, "is_fsdp2", False):
+        remedy = "run the range test without it, on a smaller model or batch if necessary"
+        if accelerator.distributed_type is DistributedType.FSDP:
+            remedy = "use version 2 of it: FullyShardedDataParallelPlugin(fsdp_version=2)"
         raise ArgumentError(
-            f"{caller} works on one device and with DistributedDataParallel, got an accelerator for "
-            f"{accelerator.distributed_type.value}, which keeps parameters and optimizer state elsewhere; "
-            "run the range test without it, on a smaller model or batch if need be."
+            f"{caller} works on one device, with DistributedDataParallel and with FSDP2, got an accelerator for "
+            f"{accelerator.distributed_type.value}, which keeps parameters and optimizer state elsewhere; {remedy}."
         )
 
 

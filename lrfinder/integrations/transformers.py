@@ -24,6 +24,7 @@ from lrfinder.integrations.base import restored
 from lrfinder.integrations.transformers_log import diagnose
 from lrfinder.integrations.transformers_lr import captured, check_scheduler, check_trainer, data_sets, set_lr
 from lrfinder.result import RangeTestResult
+from lrfinder.snapshot import is_sharded
 from lrfinder.training import full_norm, total_grad_norm
 
 __all__ = ["captured", "diagnose", "find_lr", "set_lr"]
@@ -72,8 +73,8 @@ def find_lr(
         The result; `result.meta["warmup_steps"]` is the warm-up that `trainer.args` ask for.
 
     Raises:
-        ArgumentError: The trainer cannot be swept (DeepSpeed, FSDP, DataParallel, in the middle of its `train()`), or
-            an option breaks a rule; nothing has been changed.
+        ArgumentError: The trainer cannot be swept (DeepSpeed, FSDP version 1, DataParallel, in the middle of its
+            `train()`), or an option breaks a rule; nothing has been changed.
         NoSuggestionError: `apply=True`, and the curve gives no suggestion.
 
     Example:
@@ -95,6 +96,8 @@ def find_lr(
     check_trainer(trainer, "find_lr")
     if apply:
         check_scheduler(trainer, "find_lr(apply=True)")
+    if trainer.is_fsdp_enabled:
+        _shard(trainer)
     with restored(captured(trainer), data_sets(trainer), [trainer.args.device]):
         loader = _prepare(trainer)
         finder = _finder(
@@ -129,6 +132,17 @@ def _prepare(trainer: Trainer) -> Any:
     else:  # by an earlier training
         trainer.optimizer = accelerator.prepare(trainer.optimizer)
     return loader
+
+
+def _shard(trainer: Trainer) -> None:
+    """Shard the model as `train()` does before its first step; FSDP2 cannot undo it, so this stays."""
+    if is_sharded(trainer.model.modules()):
+        return
+    own = trainer.optimizer
+    trainer.create_optimizer()
+    trainer.model, optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+    trainer.model_wrapped = trainer.model
+    trainer.optimizer = None if own is None else optimizer
 
 
 def _change_forward(trainer: Trainer) -> None:

@@ -61,7 +61,8 @@ def check_trainer(trainer: Any, caller: str) -> None:
             "training that an exception has broken off, set trainer.is_in_train = False."
         )
     accelerate.check_strategy(trainer.accelerator, caller)
-    if trainer.is_fsdp_enabled or trainer.is_fsdp_xla_enabled or trainer.is_deepspeed_enabled:
+    shards = trainer.is_fsdp_enabled and not getattr(trainer.accelerator, "is_fsdp2", False)
+    if shards or trainer.is_fsdp_xla_enabled or trainer.is_deepspeed_enabled:
         name = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP"
         raise ArgumentError(f"{caller} cannot put back what {name} keeps, got a trainer that uses it; leave it out.")
     if trainer.args.n_gpu > 1:

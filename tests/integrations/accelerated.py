@@ -1,14 +1,29 @@
 """A training with Accelerate, as its documentation writes it."""
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder.integrations.accelerate import finder_for
 
-__all__ = ["Setup", "reset"]
+__all__ = ["Setup", "reset", "use_fsdp2"]
+
+
+def use_fsdp2(accelerator):
+    """Let an accelerator shard; without GPUs it chooses DistributedDataParallel whatever it is told."""
+    accelerator.state.distributed_type = DistributedType.FSDP
+    PartialState._shared_state["distributed_type"] = DistributedType.FSDP  # from which others are made
+    accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, reshard_after_forward=True, auto_wrap_policy="no_wrap", cpu_ram_efficient_loading=False
+    )
+
+
+def local(tensor):
+    """Return the shard of a tensor that is sharded, else the tensor."""
+    return getattr(tensor, "_local_tensor", tensor)
 
 
 def reset():
@@ -21,7 +36,15 @@ class Setup:
     """The same training at every call."""
 
     def __init__(
-        self, *, scaler=None, accumulation=1, max_grad_norm=None, loader=None, optimizer=torch.optim.AdamW, **options
+        self,
+        *,
+        scaler=None,
+        accumulation=1,
+        max_grad_norm=None,
+        loader=None,
+        optimizer=torch.optim.AdamW,
+        fsdp2=False,
+        **options,
     ):
         torch.manual_seed(0)
         self.accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation, **options)
@@ -29,6 +52,8 @@ class Setup:
         self.accelerator.native_amp = scaler is not None or self.accelerator.native_amp
         if scaler is not None:
             self.accelerator.state._mixed_precision = "fp16"
+        if fsdp2:
+            use_fsdp2(self.accelerator)
         self.max_grad_norm = max_grad_norm
         x = torch.randn(40, 6)
         data = TensorDataset(x, (x.sum(1) > 0).long())
@@ -56,7 +81,7 @@ class Setup:
 
     def train(self, epochs=2):
         losses = [self.batch(*batch) for _ in range(epochs) for batch in self.loader]
-        return losses, [p.tolist() for p in self.model.state_dict().values()]
+        return losses, [local(p).tolist() for p in self.model.state_dict().values()]
 
     def parts(self):
         shared = vars(self.accelerator.gradient_state)

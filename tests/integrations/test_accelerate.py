@@ -199,18 +199,19 @@ def test_the_list_of_what_is_captured():
 
 
 def test_two_processes(tmp_path):
-    """With `DistributedDataParallel` on each, through Accelerate alone and through a Trainer."""
+    """With `DistributedDataParallel` and with FSDP2, through Accelerate alone and through a Trainer."""
     pytest.importorskip("transformers", reason="needs transformers: pip install 'lrfinder[transformers]'")
     reports = launch(tmp_path)
     for rank, report in enumerate(reports):
         assert report.pop("log") == "", report
-        for name in ("accelerate", "transformers"):
+        assert report["transformers fsdp2: trains as without, sharded by the find"]
+        for name in ("accelerate", "transformers", "accelerate fsdp2", "transformers fsdp2"):
             assert report[f"{name}: left behind"] == []
             assert report[f"{name}: trains as without"]
             assert report[f"{name}: trains as without, after a fault"]
             assert report[f"{name}: losses"] == reports[0][f"{name}: losses"]
             assert len(report[f"{name}: losses"]) == 6
-            assert report[f"{name}: fault"] == ("RankError", "Fault")[rank]
+            assert report[f"{name}: fault"] == ("Fault" if "fsdp2" in name else ("RankError", "Fault")[rank])
             assert report[f"{name}: world size"] == 2
 
 
@@ -227,7 +228,7 @@ def test_what_the_accelerator_decides(option):
 def test_error_for_strategies_that_keep_parameters_elsewhere(name, monkeypatch):
     setup = Setup()
     monkeypatch.setitem(setup.accelerator.state._shared_state, "distributed_type", DistributedType[name])
-    with pytest.raises(ArgumentError, match=f"finder_for works on one device .* got an accelerator for {name}"):
+    with pytest.raises(ArgumentError, match=f"finder_for works on one device, .* got an accelerator for {name}"):
         setup.finder()
 
 

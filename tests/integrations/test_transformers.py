@@ -569,7 +569,7 @@ def fake_strategy(trainer, monkeypatch, name):
 def test_error_for_strategies_that_keep_parameters_elsewhere(name, tmp_path, monkeypatch):
     trainer = build(tmp_path)
     fake_strategy(trainer, monkeypatch, name)
-    with pytest.raises(ArgumentError, match=rf"find_lr works on one device .* got an accelerator for {name}"):
+    with pytest.raises(ArgumentError, match=rf"find_lr works on one device, .* got an accelerator for {name}"):
         find_lr(trainer, **SWEEP)
 
 

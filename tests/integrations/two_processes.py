@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["launch"]
 
-LIMIT = 150  # seconds
+LIMIT = 240  # seconds
 SWEEP = {"start_lr": 1e-4, "end_lr": 1e-2, "num_iter": 6, "progress": False}
 
 
@@ -79,7 +79,55 @@ def main(folder):
         report, rank, "transformers", trainer, lambda made: find_lr(made, **SWEEP), train, parts,
         (type(trainer()), "compute_loss"),
     )  # fmt: skip
+    check_fsdp2(report, folder)
     (folder / f"{rank}.json").write_text(json.dumps(report))
+
+
+def check_fsdp2(report, folder):
+    """Sharded models, through Accelerate and through a Trainer; faults come on both ranks.
+
+    A rank that fails alone between FSDP's collectives is waited for until it exits.
+    """
+    import torch
+
+    from lrfinder.integrations.transformers import find_lr
+    from tests.integrations.accelerated import Setup, local, use_fsdp2
+    from tests.integrations.test_transformers import build, gpt2
+
+    def setup():
+        made = Setup(accumulation=2, max_grad_norm=0.1, fsdp2=True)
+        assert type(made.model).__name__ == "FSDPSequential"
+        return made
+
+    def find(made):
+        return made.finder().find(made.loader, **SWEEP)
+
+    check(report, 1, "accelerate fsdp2", setup, find, Setup.train, Setup.parts, (torch.nn.CrossEntropyLoss, "forward"))
+
+    def trainer():
+        made = build(folder / "trainer", model=gpt2, gradient_accumulation_steps=2)
+        use_fsdp2(made.accelerator)
+        made.is_fsdp_enabled = True
+        return made
+
+    def sharded():  # as after a first training: sharding stays
+        made = trainer()
+        find_lr(made, **SWEEP)
+        return made
+
+    def train(made):
+        made.train()
+        assert type(made.model).__name__.startswith("FSDP")
+        return [log.get("loss") for log in made.state.log_history], [local(p).tolist() for p in made.model.parameters()]
+
+    from tests.integrations.test_transformers import parts
+
+    expected = train(trainer())
+    report["transformers fsdp2: trains as without, sharded by the find"] = train(sharded()) == expected
+    check(
+        report, 1, "transformers fsdp2", sharded, lambda made: find_lr(made, **SWEEP), train, parts,
+        (type(trainer()), "compute_loss"),
+    )  # fmt: skip
 
 
 def check(report, rank, name, make, find, train, parts, place):
@@ -129,3 +177,4 @@ def raised(find, rank, owner, name):
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    os._exit(0)  # the groups of several accelerators may wait for each other when Python ends
