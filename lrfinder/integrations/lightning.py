@@ -49,7 +49,16 @@ __all__ = ["CAPTURED", "LearningRateFinder", "diagnose", "find_lr"]
 
 # Callbacks that decide what a training step is; all others are silent during a find.
 _HEEDED = (BaseFinetuning, GradientAccumulationScheduler)
-_REFUSED = ("DeepSpeedStrategy", "FSDPStrategy", "XLAStrategy", "XLAFSDPStrategy")
+_REFUSED = {
+    "DeepSpeedStrategy": "which keeps parameters and optimizers elsewhere",
+    "FSDPStrategy": "which keeps parameters and optimizers elsewhere",
+    "ModelParallelStrategy": (
+        "which could not be tested: on the CPU with gloo even a fit without find_lr waits forever; models that are "
+        "sharded with fully_shard work with LRFinder itself and through Accelerate"
+    ),
+    "XLAStrategy": "which keeps parameters and optimizers elsewhere",
+    "XLAFSDPStrategy": "which keeps parameters and optimizers elsewhere",
+}  # strategies, and why
 
 
 def find_lr(
@@ -350,8 +359,8 @@ def _check(trainer: Any, module: Any, *, standalone: bool = True) -> None:
     strategy = type(trainer.strategy).__name__
     if strategy in _REFUSED:
         raise ArgumentError(
-            f"find_lr works on one device and under DDP, got Trainer(strategy={strategy}), which keeps parameters or "
-            "optimizer state where it cannot be restored; run the test on one device, with the same batch size."
+            f"find_lr works on one device and under DDP, got Trainer(strategy={strategy}), {_REFUSED[strategy]}; find "
+            "the learning rate on one device, at the same batch size."
         )
     if standalone and trainer.fast_dev_run:
         raise ArgumentError(

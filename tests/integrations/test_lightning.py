@@ -827,3 +827,17 @@ def test_a_trial_run_of_the_trainer_skips_the_callback():
     with pytest.warns(LRFinderWarning, match="does nothing under Trainer"):
         trainer(callbacks=[finder], fast_dev_run=2).fit(module, loader())
     assert (finder.result, module.lr) == (None, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("DeepSpeedStrategy", "keeps parameters and optimizers elsewhere"),
+        ("ModelParallelStrategy", "could not be tested"),
+    ],
+)
+def test_strategies_that_cannot_be_restored_are_refused_with_the_reason(name, reason):
+    fitting = trainer()
+    fitting.strategy.__class__ = type(name, (type(fitting.strategy),), {})
+    with pytest.raises(ArgumentError, match=rf"got Trainer\(strategy={name}\), which {reason}"):
+        find_lr(fitting, Net(), loader(), **FIND)
