@@ -156,9 +156,7 @@ def rows(cases: list[Case]) -> list[Row]:
             _row(name, cases, lambda case, n=name: [seed[n] for seed in case.measured["others"].values()], 100)
         )  # type: ignore[misc]
     found.append(_row("a usual default", cases, lambda case: [TASKS[case.name].usual_lr], 0))
-    found.append(
-        _row("best lr on other tasks with the optimizer", cases, lambda case: _optimizer_best(case, cases), 0)
-    )
+    found.append(_row("best lr on other tasks with the optimizer", cases, lambda case: _optimizer_best(case, cases), 0))
     found.append(_row("one random lr", cases, _at_random, 130))
     found.append(_prodigy([case for case in cases if "prodigy" in case.measured]))
     whole = float(np.mean([TASKS[case.name].total_steps * len(case.truth.decades) for case in cases]))
