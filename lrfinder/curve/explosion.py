@@ -99,6 +99,7 @@ def before_explosion(curve: Curve) -> Curve:
         losses=curve.losses[:stop],
         smoothed=curve.smoothed[:stop],
         indices=curve.indices[:stop],
+        grad_norms=None if curve.grad_norms is None else curve.grad_norms[:stop],
         stop_reason=StopReason.DIVERGED,
         stop_lr=float(curve.lrs[stop - 1]),
     )

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,9 @@ def test_suggestions_for_rmsprop_are_four_times_as_high():
 
 def test_too_few_points_show_no_explosion():
     assert first_explosion(measured([2.0, 1.0, 9.0, 2.0, 1.0, 2.0])) is None
+
+
+def test_gradient_norms_are_cut_with_the_curve():
+    curve = dataclasses.replace(curve_of(dead_from(0.05)), grad_norms=LRS)
+    cut = before_explosion(curve)
+    assert cut.grad_norms.tolist() == cut.lrs.tolist()
