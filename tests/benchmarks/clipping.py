@@ -30,7 +30,7 @@ from tests.benchmarks.truth import PATH as TRUTH
 __all__ = ["NAMES", "load", "table"]
 
 RESULTS = Path(__file__).with_suffix(".json")
-MULTIPLES = (1, 2, 5, 10)  # of the quantile
+MULTIPLES = (1, 2, 3, 5, 10)  # of the quantile
 FACTORS = (1.0, 3.0)
 SEEDS = (0, 1)
 # Tasks of at most some hundred cheap steps that do not clip by themselves, of several kinds and optimizers.
