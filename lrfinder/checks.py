@@ -3,7 +3,7 @@
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -190,7 +190,8 @@ def check_optimizer(optimizer: Any, model: nn.Module, grad_scaler: Any) -> None:
             f"{len(optimizer)}; pass the one whose learning rate is wanted, the others as extra_state=[...], and train "
             "with all of them in step=... ."
         )
-    if not hasattr(optimizer, "param_groups") or not callable(getattr(optimizer, "step", None)):
+    groups = getattr(optimizer, "param_groups", None)
+    if not isinstance(groups, Sequence) or not callable(getattr(optimizer, "step", None)):
         raise ArgumentError(f"LRFinder(optimizer=...) must be a torch optimizer, got {type(optimizer).__name__}.")
     base_lrs(optimizer)  # each group has one
     inner = unwrap_optimizer(optimizer)

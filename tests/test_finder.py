@@ -9,6 +9,7 @@ import os
 import re
 import warnings
 from collections import OrderedDict, namedtuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -874,6 +875,7 @@ BAD_SETUPS = {
     "scaler, two passes": (
         (MODEL, SAM(MODEL.parameters(), torch.optim.SGD, lr=0.1), CE), {"grad_scaler": SCALER},
         r"grad_scaler=...\) does not work with optimizers that call a closure, got SAM"),
+    "mock": ((MODEL, Mock(), CE), {}, r"optimizer=...\) must be a torch optimizer, got Mock"),
     "no lr": ((MODEL, without_lr(MODEL), CE), {}, r"param_groups\[0\] must hold a learning rate, got lr=None"),
     "maximize": ((MODEL, adam(MODEL, maximize=True), CE), {}, r"must minimise the loss, .*\[0\]; .*negative"),
     "scaler with a closure": (

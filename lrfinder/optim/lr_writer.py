@@ -94,7 +94,8 @@ def _check_that_writes_last(optimizer: Any) -> None:
             group["lr"] = lr
         if not lasts:
             raise ArgumentError(
-                f"LRFinder(optimizer=...) must keep what is written to its param_groups, got a "
-                f"{type(optimizer).__name__} that makes new groups at each access, so that no lr reaches its step; "
-                "pass the torch optimizer inside it (of fastai's learn.opt, an OptimWrapper, that is learn.opt.opt)."
+                "LRFinder(optimizer=...) must keep what is written to its param_groups, got "
+                f"{type(optimizer).__name__}, which makes new groups at each access, so that no lr reaches its step; "
+                "pass the torch optimizer inside it. For fastai's learn.opt, use "
+                "lrfinder.integrations.fastai.find_lr(learn)."
             )
