@@ -48,7 +48,7 @@ from lrfinder.snapshot import Snapshot
 __all__ = ["CAPTURED", "LearningRateFinder", "diagnose", "find_lr"]
 
 # Callbacks that decide what a training step is; all others are silent during a find.
-_HEEDED = (BaseFinetuning, GradientAccumulationScheduler)
+_STEP_CALLBACKS = (BaseFinetuning, GradientAccumulationScheduler)
 _REFUSED = {
     "DeepSpeedStrategy": "which keeps parameters and optimizers elsewhere",
     "FSDPStrategy": "which keeps parameters and optimizers elsewhere",
@@ -137,13 +137,13 @@ def find_lr(
     visit = _Visit(optimizer, attribute if apply else None, options, find_options)
     sources = [*tree_leaves(train_dataloaders), *([] if datamodule is None else [datamodule])]
     attributes = [Attributes(each) for each in [datamodule] if each]
-    heeded = [callback for callback in trainer.callbacks if isinstance(callback, _HEEDED)]  # type: ignore[attr-defined]
-    objects: list[Any] = [original, *captured(trainer), *heeded]
+    active = [callback for callback in trainer.callbacks if isinstance(callback, _STEP_CALLBACKS)]  # type: ignore[attr-defined]
+    objects: list[Any] = [original, *captured(trainer), *active]
     skip = [train_dataloaders, *data_of(trainer)]
     snapshot = Snapshot(objects, loaders=sources, parts=attributes, skip=skip, **options)
     with snapshot, _interruptible():
         visit.setup_options["outer_snapshot"] = snapshot
-        trainer.callbacks = [*heeded, visit]  # type: ignore[attr-defined]  # the trainer sets it in a connector
+        trainer.callbacks = [*active, visit]  # type: ignore[attr-defined]  # the trainer sets it in a connector
         make_quiet(trainer)
         count_from_zero(trainer)
         trainer.limit_val_batches = trainer.num_sanity_val_steps = 0
