@@ -21,6 +21,11 @@ class Notes(Sequence):
     def __getitem__(self, index):
         return self._items[self][index]
 
+    def __eq__(self, other):
+        return list(self) == list(other)
+
+    __hash__ = object.__hash__
+
     def append(self, item):
         self._items[self].append(item)
 

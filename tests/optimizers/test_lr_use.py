@@ -6,6 +6,7 @@ from torch import nn
 
 from lrfinder import ArgumentError, LRFinder, LRFinderWarning
 from tests.fingerprint import Fingerprint, differences
+from tests.notes import Notes
 from tests.optimizers.promise import assert_restored_and_trains_as_without
 from tests.problems import one_thread, plain, seed_all  # noqa: F401 - applies by being imported
 
@@ -166,10 +167,10 @@ def test_lr_scale_is_used_named_and_restored():
     result = assert_restored_and_trains_as_without(make)
     assert sorted(result.group_ratios) == [0.25, 1.0]
     assert any("lr_scale" in each for each in result.warnings)
-    seen = set()
+    seen = Notes()
     setup = make()
     setup.optimizer.register_step_pre_hook(
-        lambda optimizer, *_: seen.add(round(optimizer.param_groups[0]["lr"] / optimizer.param_groups[1]["lr"], 9))
+        lambda optimizer, *_: seen.append(round(optimizer.param_groups[0]["lr"] / optimizer.param_groups[1]["lr"], 9))
     )
     setup.find()
-    assert seen == {0.25}
+    assert set(seen) == {0.25}

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lrfinder import LRFinderError
+from tests.notes import Notes
 from tests.optimizers.promise import assert_restored_and_trains_as_without
 from tests.problems import SAM, one_thread, plain, seed_all  # noqa: F401 - applies by being imported
 
@@ -134,7 +135,8 @@ def test_a_scheduler_in_extra_state_does_not_let_its_optimizer_step():
     """Its `state_dict` says nothing of the optimizer."""
     seed_all(0)
     other = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    hidden = Notes(other)  # what the closure of the hook held would be captured
     setup = plain("cpu", options={"extra_state": [torch.optim.lr_scheduler.StepLR(other, 1)]})
-    setup.optimizer.register_step_pre_hook(lambda *_: other.step())
+    setup.optimizer.register_step_pre_hook(lambda *_: hidden[0].step())
     with pytest.raises(LRFinderError, match=r"An optimizer, SGD with 1 .* not captured"):
         setup.find()

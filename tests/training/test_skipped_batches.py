@@ -13,6 +13,7 @@ from lrfinder.training import Batches, BatchLoss, LossQueue, TrainingStep, run_s
 from lrfinder.training.loop import MAX_SKIPPED
 from lrfinder.training.loss import SkippedBatchError
 from lrfinder.training.validation import Validation
+from tests.notes import Notes
 
 GOOD = [(torch.full((4, 1), float(k)), torch.zeros(4, 1)) for k in (1, 2, 3)]
 CPU = torch.device("cpu")
@@ -85,7 +86,7 @@ def test_validation_is_the_mean_over_the_batches_with_a_loss():
 
 @pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
 def test_a_user_step_is_given_none_as_it_is():
-    model, seen = linear(), []
+    model, seen = linear(), Notes()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
     def step(batch):
