@@ -1,7 +1,6 @@
 """A list to which a training may append during a range test, which puts plain lists back."""
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 __all__ = ["Notes"]
 
@@ -9,17 +8,17 @@ __all__ = ["Notes"]
 class Notes(Sequence):
     """What a test records from within a training. Its items are kept in the class, which a snapshot does not enter."""
 
-    __slots__ = ("__weakref__",)
-    _items = WeakKeyDictionary()
+    __slots__ = ()
+    _items = {}
 
     def __init__(self, *items):
-        self._items[self] = list(items)
+        self._items[id(self)] = list(items)
 
     def __len__(self):
-        return len(self._items[self])
+        return len(self._items[id(self)])
 
     def __getitem__(self, index):
-        return self._items[self][index]
+        return self._items[id(self)][index]
 
     def __eq__(self, other):
         return list(self) == list(other)
@@ -27,7 +26,7 @@ class Notes(Sequence):
     __hash__ = object.__hash__
 
     def append(self, item):
-        self._items[self].append(item)
+        self._items[id(self)].append(item)
 
     def clear(self):
-        self._items[self].clear()
+        self._items[id(self)].clear()
