@@ -23,7 +23,7 @@ WIDEST_VALLEY = 12.0  # the middle counts up to this factor above the lr where t
 VALLEY_BEGINS = 0.8  # share of the depth that is reached where the valley begins
 BELOW_DIVERGENCE = 5.0  # divides the lr of divergence where the valley is lost in noise
 BELOW_ALWAYS = 2.0  # divides the lr of divergence, for the largest lr that is ever suggested
-RMSPROP_FACTOR = 4.0  # multiplies every lr for RMSprop, whose first steps are up to 1 / sqrt(1 - alpha) too long
+RMSPROP_FACTOR = 2.0  # multiplies every lr for RMSprop, whose first steps are up to 1 / sqrt(1 - alpha) too long
 CLEAR_VALLEY = 2.5  # standard deviations of a single loss that the depth of a clear valley exceeds
 POINTS_PER_DECADE = 20  # density of the sweep that the divisors hold for, that of about num_iter=100
 DENSITY_POWER = 0.5  # a denser sweep has its features at lower learning rates: divisor ~ density^-this
@@ -69,7 +69,7 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
 
     The schedule changes nothing: no factor for a schedule lowers the regret on tasks that were left out.
 
-    Either is 4 times as high for RMSprop: its second moment starts at zero and is not corrected for that, so that its
+    Either is twice as high for RMSprop: its second moment starts at zero and is not corrected for that, so that its
     first steps are up to 10 times too long and a sweep sees everything at lower learning rates. Both are held below
     half of divergence, and of the first explosion.
 
