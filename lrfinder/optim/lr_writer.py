@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from lrfinder.errors import ArgumentError
 from lrfinder.optim.param_groups import base_lrs, group_lrs, group_ratios, largest_group, set_group_lrs
+from lrfinder.optim.scheduler_state import one_cycle_peaks
 from lrfinder.optim.wrappers import unwrap_optimizer
 
 __all__ = ["LRWriter"]
@@ -45,8 +46,8 @@ class LRWriter:
         self.ratios = group_ratios(optimizer)
         _check_that_writes_last(optimizer)
         self.initial_lrs = group_lrs(self.ratios, base_lrs(optimizer)[largest_group(optimizer)])
-        groups = zip(optimizer.param_groups, self.initial_lrs, strict=True)
-        self.peak_lrs = [max(lr, float(each.get("max_lr", lr))) for each, lr in groups]
+        peaks = one_cycle_peaks(optimizer)
+        self.peak_lrs = [max(lr, peak or 0.0) for lr, peak in zip(self.initial_lrs, peaks, strict=True)]
         self.fixed_lrs = [0.0] * len(self.ratios)
         if group is not None:
             self.ratios = [float(index == group) for index in range(len(self.ratios))]

@@ -2,16 +2,36 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lrfinder.optim.param_groups import separate_lrs, set_lrs
 
-__all__ = ["clear_scheduler_state", "groups_kept_on_error"]
+__all__ = ["clear_scheduler_state", "groups_kept_on_error", "one_cycle_peaks"]
 
 ONE_CYCLE_KEYS = frozenset({"initial_lr", "max_lr", "min_lr"})  # OneCycleLR leaves all of them in each group
 MOMENTUM_KEYS = frozenset({"base_momentum", "max_momentum"})  # so do OneCycleLR and CyclicLR where they cycle it
+
+
+def one_cycle_peaks(optimizer: Any) -> list[float | None]:
+    """Return the peak lr of each group that a `OneCycleLR` has left there.
+
+    Args:
+        optimizer: The optimizer, or a wrapper around one.
+
+    Returns:
+        One peak per group; None for a group without, also where `max_lr` belongs to the optimizer.
+    """
+    return [
+        float(group["max_lr"]) if _has(ONE_CYCLE_KEYS, group, optimizer) else None for group in optimizer.param_groups
+    ]
+
+
+def _has(keys: frozenset[str], group: dict[str, Any], optimizer: Any) -> bool:
+    """Return whether a scheduler has left these keys in a group: none of them may belong to the optimizer."""
+    return keys <= group.keys() - getattr(optimizer, "defaults", {}).keys()
 
 
 def clear_scheduler_state(optimizer: Optimizer, lrs: Sequence[float]) -> None:
@@ -36,7 +56,7 @@ def clear_scheduler_state(optimizer: Optimizer, lrs: Sequence[float]) -> None:
     separate_lrs(optimizer)
     set_lrs(optimizer, lrs)
     for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-        left = [keys for keys in (ONE_CYCLE_KEYS, MOMENTUM_KEYS) if keys <= group.keys() - optimizer.defaults.keys()]
+        left = [keys for keys in (ONE_CYCLE_KEYS, MOMENTUM_KEYS) if _has(keys, group, optimizer)]
         if MOMENTUM_KEYS in left and "betas" in optimizer.defaults:
             group["betas"] = (optimizer.defaults["betas"][0], *group["betas"][1:])
         elif MOMENTUM_KEYS in left and "momentum" in optimizer.defaults:

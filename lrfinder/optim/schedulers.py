@@ -14,6 +14,7 @@ from lrfinder.optim.param_groups import set_group_lrs, set_lrs
 from lrfinder.optim.scheduler_entry import SchedulerEntry
 from lrfinder.optim.scheduler_lrs import LR, peak_lrs, start_lrs
 from lrfinder.optim.scheduler_state import clear_scheduler_state, groups_kept_on_error
+from lrfinder.optim.wrappers import as_torch_optimizer
 
 __all__ = ["SCHEDULES", "make_scheduler", "stand_in"]
 
@@ -129,7 +130,7 @@ def make_scheduler(
     cycle the momentum (or Adam's first beta) of the groups that have one.
 
     Args:
-        optimizer: The optimizer to schedule.
+        optimizer: The optimizer to schedule, or a wrapper around one with the same `param_groups`.
         name: One of `SCHEDULES`.
         lr: The peak learning rate: a number or a `Suggestion` for the largest parameter group, to which the others
             keep their ratios; a sequence with one per group, 0 only for a group whose lr is 0 already; or a
@@ -162,6 +163,7 @@ def make_scheduler(
         [0.133, 0.267, 0.4, 0.3, 0.2, 0.1]
     """  # noqa: DOC502 - raised by the parts
     lr = _checked(optimizer, name, lr)
+    wrapper, optimizer = optimizer, as_torch_optimizer(optimizer)
     entry = _SCHEDULERS[name]
     peaks = peak_lrs(lr, optimizer)
     if total_steps is None:
@@ -181,7 +183,7 @@ def make_scheduler(
         if warmup_steps:
             scheduler = _after_warmup(scheduler, optimizer, warmup_steps)
     first = [float(group["lr"]) for group in optimizer.param_groups]
-    set_group_lrs(optimizer, first)  # for ASGD, which steps at an lr that was prepared before
+    set_group_lrs(wrapper, first)  # for ASGD, which steps at an lr that was prepared before
     return scheduler
 
 
@@ -203,8 +205,8 @@ def stand_in(name: str) -> str:
 
 def _checked(optimizer: Any, name: Any, lr: Any) -> LR:
     given = (optimizer, name, lr)
-    in_order = isinstance(optimizer, Optimizer) and isinstance(name, str)
-    if not in_order and any(isinstance(each, Optimizer) for each in given):
+    in_order = hasattr(optimizer, "param_groups") and isinstance(name, str)
+    if not in_order and any(hasattr(each, "param_groups") for each in given):
         kinds = ", ".join(type(each).__name__ for each in given if each is not None)
         raise ArgumentError(
             "make_scheduler takes the optimizer first, then the name of the schedule, then the learning rate, got "

@@ -4,7 +4,16 @@ import inspect
 import traceback
 from typing import Any
 
-__all__ = ["asks_for_closure", "has_two_passes", "needs_closure", "optimizer_layers", "unwrap_optimizer"]
+from torch.optim import Optimizer
+
+__all__ = [
+    "as_torch_optimizer",
+    "asks_for_closure",
+    "has_two_passes",
+    "needs_closure",
+    "optimizer_layers",
+    "unwrap_optimizer",
+]
 
 MOST_LAYERS = 20  # a chain of wrappers that is longer makes a new wrapper at each access
 
@@ -43,6 +52,28 @@ def unwrap_optimizer(optimizer: Any) -> Any:
         The last of its `optimizer_layers`.
     """
     return optimizer_layers(optimizer)[-1]
+
+
+class _Groups(Optimizer):
+    """The parameter groups of a wrapper that is no `torch.optim.Optimizer`, for schedulers, which need one."""
+
+    def __init__(self, wrapper: Any) -> None:
+        # Not Optimizer.__init__, which would make new groups.
+        self.param_groups = wrapper.param_groups
+        self.defaults = getattr(wrapper, "defaults", {})
+        self._opt_called = True  # torch warns of schedulers that step before their optimizer; this one never steps
+
+
+def as_torch_optimizer(optimizer: Any) -> Optimizer:
+    """Return an optimizer that a scheduler of torch accepts.
+
+    Args:
+        optimizer: An optimizer, or a wrapper around one with the same `param_groups`.
+
+    Returns:
+        The optimizer itself, or an object that shares the wrapper's groups.
+    """
+    return optimizer if isinstance(optimizer, Optimizer) else _Groups(optimizer)
 
 
 def needs_closure(optimizer: Any) -> bool:

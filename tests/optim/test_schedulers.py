@@ -13,6 +13,7 @@ from torch.optim import lr_scheduler
 
 from lrfinder.curve import Suggestion
 from lrfinder.errors import ArgumentError
+from lrfinder.optim.scheduler_state import one_cycle_peaks
 from lrfinder.optim.schedulers import SCHEDULES, make_scheduler, stand_in
 
 TOP, RATIO, TOTAL, WARMUP = 0.04, 0.1, 20, 4
@@ -702,3 +703,32 @@ def test_cycling_a_momentum_that_torch_cannot_see_is_refused():
     optimizer = GroupMomentum(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)))
     with pytest.raises(ArgumentError, match=r"cycle_momentum=True\) needs .*in its `defaults` and in each group"):
         make_scheduler(optimizer, "one_cycle", TOP, total_steps=TOTAL, cycle_momentum=True)
+
+
+# Wrappers that are no optimizer of torch
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_wrapper_is_scheduled_through_its_groups(name):
+    model, inner = two_groups("sgd_momentum")
+    optimizer = SimpleNamespace(optimizer=inner, param_groups=inner.param_groups, defaults=inner.defaults)
+    scheduler = make_scheduler(optimizer, name, TOP, total_steps=TOTAL, **KEYWORDS.get(name, {}))
+    lrs, cycle = train(model, inner, scheduler, TOTAL)
+    assert lrs.max(axis=0) == pytest.approx([TOP, TOP * RATIO])
+    assert (len({momentum for momentum, _ in cycle}) > 1) == (name in {"one_cycle", "cyclic"})
+
+
+# The peaks that a scheduler has left
+
+
+def test_the_peak_of_one_cycle_is_read_from_its_groups():
+    _, optimizer = two_groups("sgd_momentum")
+    assert one_cycle_peaks(optimizer) == [None, None]
+    lr_scheduler.OneCycleLR(optimizer, [0.3, 0.03], 9)
+    assert one_cycle_peaks(optimizer) == [0.3, 0.03]
+
+
+@pytest.mark.parametrize("max_lr", [None, 1.0])
+def test_a_max_lr_that_belongs_to_the_optimizer_is_no_peak(max_lr):
+    optimizer = OwnKeys(nn.Linear(3, 1).parameters(), lr=0.1, max_lr=max_lr)
+    assert one_cycle_peaks(optimizer) == [None]

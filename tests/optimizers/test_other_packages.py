@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lrfinder import ArgumentError, LRFinderWarning
+from lrfinder import ArgumentError, LRFinderWarning, make_scheduler
 from tests.fingerprint import bits
 from tests.optimizers.packages import PACKAGES
 from tests.problems import one_thread, plain, seed_all  # noqa: F401 - applies by being imported
@@ -45,6 +45,16 @@ def assert_holds(case):
     assert any("do not depend" in each for each in result.warnings) == bool(case.unused_lr)
 
 
+def assert_trains_with_a_scheduler(case):
+    setup = training(case)
+    setup.train(1)
+    for name in ("one_cycle", "constant"):  # the second one takes away what the first one left
+        scheduler = make_scheduler(setup.optimizer, name, 1e-3, total_steps=4)
+        for _ in range(3):
+            setup.train(1)
+            scheduler.step()
+
+
 def assert_refused(case):
     setup = training(case)
     before = [bits(p) for p in setup.model.parameters()], copy.deepcopy(setup.optimizer.state_dict())
@@ -57,7 +67,11 @@ def assert_refused(case):
 def error_of(case):
     """Return what is wrong with a case: one test for each would import the packages when tests are collected."""
     try:
-        assert_refused(case) if case.refused else assert_holds(case)
+        if case.refused:
+            assert_refused(case)
+        else:
+            assert_holds(case)
+            assert_trains_with_a_scheduler(case)
     except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - reported with those of the other cases
         return error
     return None
@@ -68,6 +82,17 @@ def not_compiled():
     """Some optimizers compile their step, which takes a minute."""
     with torch.compiler.set_stance("force_eager"):
         yield
+
+
+def test_refine_works_where_momentum_is_in_the_groups_only():
+    pytest.importorskip("muon")
+    setup = training(PACKAGES["muon"]()["SingleDeviceMuonWithAuxAdam"])
+    before = [bits(p) for p in setup.model.parameters()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRFinderWarning)
+        result = setup.find(start_lr=1e-4, end_lr=10.0, num_iter=30, total_steps=40, refine=True)
+    assert result.probes
+    assert [bits(p) for p in setup.model.parameters()] == before
 
 
 @pytest.mark.parametrize("package", PACKAGES)
