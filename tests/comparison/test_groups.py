@@ -7,6 +7,7 @@ from torch import nn
 
 from lrfinder import ArgumentError, LRFinder, find_each_group
 from tests.fingerprint import Fingerprint, differences, process_state
+from tests.notes import Notes
 
 mpl.use("Agg")
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
@@ -25,7 +26,7 @@ class Setup:
         self.optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
         self.data = [(x, x.sum(1, keepdim=True)) for x in torch.randn(12, 8, 4)]
         self.fault_at = None
-        self.seen = []
+        self.seen = Notes()
         self.finder = LRFinder(self.model, self.optimizer, loss_fn=self.loss)
 
     def loss(self, model, batch):

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import ArgumentError, Comparison, LRFinder, compare
 from tests.fingerprint import Fingerprint, differences, process_state
+from tests.notes import Notes
 
 mpl.use("Agg")
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
@@ -63,7 +64,7 @@ def test_nothing_is_left_changed(refine):
 @pytest.mark.parametrize("at", [0, 12, 45])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_leaves_nothing_changed(at, error):
-    setup, calls = Setup(), []
+    setup, calls = Setup(), Notes()
     criterion = nn.MSELoss()
 
     def loss_fn(model, batch):

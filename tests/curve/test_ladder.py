@@ -30,6 +30,7 @@ from lrfinder.curve.rules import suggest
 from lrfinder.curve.stop_rule import StopReason
 from tests.curve.curves import product_in
 from tests.fingerprint import Fingerprint, differences, process_state
+from tests.notes import Notes
 
 
 def curve(top=1.0):
@@ -349,12 +350,12 @@ class TestFind:
         model, optimizer, loader = setup(device)
         expected = train(model, optimizer, loader, device)
         model, optimizer, loader = setup(device)
-        calls = 0
+        calls = Notes()
 
         def criterion(outputs, targets):
-            nonlocal calls
-            calls += model.training
-            if calls == place:
+            if model.training:
+                calls.append(1)
+            if len(calls) == place:
                 raise kind("fault")
             return nn.functional.mse_loss(outputs, targets)
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from lrfinder import LRFinder
 from lrfinder.display.progress import Progress
+from tests.notes import Notes
 
 
 class Clock:
@@ -14,9 +15,17 @@ class Clock:
     def __init__(self, monkeypatch):
         import tqdm.std
 
-        self.now = 100.0
+        self._seconds = Notes(100.0)  # which no snapshot puts back
         monkeypatch.setattr(tqdm.std, "time", lambda: self.now)
         monkeypatch.setattr("lrfinder.display.progress.monotonic", lambda: self.now)
+
+    @property
+    def now(self):
+        return sum(self._seconds)
+
+    @now.setter
+    def now(self, value):
+        self._seconds.append(value - self.now)
 
 
 def frames(text):
@@ -87,7 +96,7 @@ def test_a_find_names_its_phases_and_closes_the_bar(capsys, monkeypatch, fault):
     clock = Clock(monkeypatch)
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    steps = []
+    steps = Notes()
 
     def loss_fn(model, batch):
         clock.now += 1
