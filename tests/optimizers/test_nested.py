@@ -105,6 +105,20 @@ def test_an_optimizer_inside_another_may_step(name, before):
     assert len(result.lrs) == 8
 
 
+@pytest.mark.parametrize("name", ["two passes", "list", "no optimizer of torch"])
+def test_an_optimizer_inside_another_is_refined_and_restored(name):
+    def make():
+        seed_all(0)
+        return plain("cpu", optimizer=lambda model: NESTED[name](model.parameters()))
+
+    expected = make().train(7)
+    setup = make()
+    losses = setup.train(2)
+    result = setup.find(start_lr=1e-4, end_lr=10.0, num_iter=20, total_steps=30, refine=True)
+    assert result.probes
+    assert losses + setup.train(5) == expected
+
+
 def test_an_optimizer_that_leads_back_to_itself_is_swept():
     def make():
         seed_all(0)
