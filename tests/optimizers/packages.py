@@ -105,7 +105,6 @@ def pytorch_optimizer() -> dict[str, Case]:
     left_out = {
         "DistributedMuon",  # needs a process group
         "DeMo",  # needs einops
-        "ScalableShampoo",  # its state holds ordinary objects, which a snapshot does not enter yet
     }
     return {name: case for name, case in found.items() if name not in left_out}
 
