@@ -19,6 +19,7 @@ from lrfinder.snapshot.ddp import DDPReducers
 from lrfinder.training.loss_queue import LossQueue
 from tests.distributed.setups import Setup, dataset
 from tests.fingerprint import Fingerprint, bytes_copied, differences, process_state
+from tests.notes import Notes
 
 FAULTS = ("loader", "before the model", "forward", "loss", "optimizer", "on_step")
 
@@ -110,7 +111,7 @@ def result_fsdp():
 
 def result(kind):
     """Measure with a record of this rank's own losses beside it."""
-    own, points = [], []
+    own, points = Notes(), []
     setup = Setup(kind)
 
     def loss_fn(model, batch):
@@ -123,7 +124,7 @@ def result(kind):
         finder = setup.finder(loss_fn=loss_fn)
         found = setup.find(finder=finder, progress=True, end_lr=2e-4, on_step=lambda *point: points.append(point))
     return {
-        "own": own,
+        "own": list(own),
         "points": points,
         "losses": found.losses.tolist(),
         "lrs": found.lrs.tolist(),
@@ -220,18 +221,19 @@ def epochs():
     wanted += list(setup.sampler)
     setup.sampler.set_epoch(4)
     inputs = setup.loader.dataset.tensors[0]
-    seen = []
+    seen = Notes()
 
     def loss_fn(model, batch):
-        seen.extend(int((inputs == row).all(1).nonzero()) for row in batch[0])
+        for row in batch[0]:
+            seen.append(int((inputs == row).all(1).nonzero()))
         return setup.criterion(model(batch[0]), batch[1])
 
     setup.find(finder=setup.finder(loss_fn=loss_fn), num_iter=len(wanted) // 8)
-    return {"seen": seen, "wanted": wanted, "epoch": setup.sampler.epoch}
+    return {"seen": list(seen), "wanted": wanted, "epoch": setup.sampler.epoch}
 
 
 def validation():
-    own, found = [], {}
+    own, found = Notes(), {}
     setup = Setup()
     rank = dist.get_rank()
     held_out = list(setup.loader)[-3:]
