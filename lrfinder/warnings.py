@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from lrfinder.curve import Curve, norms_explode
-from lrfinder.optim import estimates_step_size, group_names, unwrap_optimizer
+from lrfinder.optim import estimates_step_size, group_names, needs_closure, unwrap_optimizer
 from lrfinder.options import FindOptions
 from lrfinder.search import SearchOutcome
 from lrfinder.training import is_one_shot
@@ -57,7 +57,9 @@ def unused_lr_warnings(outcome: SearchOutcome, optimizer: Any) -> list[str]:
         At most one sentence, with the remedy.
     """
     if not outcome.any_moved and not outcome.curve.has_clear_descent:
-        remedy = "With LRFinder(step=...), let step call optimizer.step(), and pass that optimizer to LRFinder."
+        remedy = "A step of your own must call optimizer.step() of the swept optimizer. Otherwise look for zero gradients."
+        if needs_closure(optimizer):  # LBFGS
+            remedy = "It ends a step whose change is below its tolerance: pass a larger start_lr."
         return [f"No step changed the parameters. {remedy}"]
     if outcome.groups_without_effect:
         names = group_names(optimizer)

@@ -76,8 +76,14 @@ def test_groups_whose_steps_do_not_depend_on_the_lr_are_named():
 
 def test_warning_if_steps_change_nothing_and_the_loss_does_not_fall():
     [sentence] = unused(moved=False)
-    assert sentence.startswith("No step changed the parameters. With LRFinder(step=...), let step call")
+    assert sentence.startswith("No step changed the parameters. A step of your own must call optimizer.step()")
     assert unused(moved=False, falls=True) == []
+
+
+def test_lbfgs_that_stands_still_is_told_to_start_higher():
+    outcome = SimpleNamespace(curve=SimpleNamespace(has_clear_descent=False), groups_without_effect=(), any_moved=False)
+    [sentence] = unused_lr_warnings(outcome, torch.optim.LBFGS([nn.Parameter(torch.ones(2))]))
+    assert "pass a larger start_lr" in sentence
 
 
 # Learning rates that are multiplied

@@ -106,6 +106,23 @@ class Quasi(Net):
         return torch.optim.LBFGS(self.parameters(), lr=self.lr, max_iter=3)
 
 
+class Inside(torch.optim.Optimizer):
+    """Passes its step on to the optimizer that it holds."""
+
+    def __init__(self, base):
+        self.base_optimizer = base
+        super().__init__(base.param_groups, base.defaults)
+        self.param_groups = base.param_groups
+
+    def step(self, closure=None):
+        return self.base_optimizer.step(closure)
+
+
+class Wrapping(Net):
+    def configure_optimizers(self):
+        return Inside(torch.optim.Adam(self.parameters(), lr=self.lr))
+
+
 class Adversaries(Net):
     """Two optimizers, so manual optimization, with a scheduler that training_step asks for."""
 
@@ -209,6 +226,7 @@ SETUPS = {
     "lists, hooks": (Lists, loader, dict, {}),
     "plateau": (Plateau, loader, dict, {}),
     "closure": (Quasi, loader, dict, {}),
+    "an optimizer inside another": (Wrapping, loader, dict, {}),
     "manual": (Adversaries, loader, dict, {"optimizer": "Adam"}),
     "limited": (Net, loader, lambda: {"limit_train_batches": 3}, {}),
     "overfit": (Net, lambda: loader(shuffle=False), lambda: {"overfit_batches": 2}, {}),
