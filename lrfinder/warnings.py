@@ -57,7 +57,9 @@ def unused_lr_warnings(outcome: SearchOutcome, optimizer: Any) -> list[str]:
         At most one sentence, with the remedy.
     """
     if not outcome.any_moved and not outcome.curve.has_clear_descent:
-        remedy = "A step of your own must call optimizer.step() of the swept optimizer. Otherwise look for zero gradients."
+        remedy = (
+            "A step of your own must call optimizer.step() of the swept optimizer. Otherwise the gradients may be 0."
+        )
         if needs_closure(optimizer):  # LBFGS
             remedy = "It ends a step whose change is below its tolerance: pass a larger start_lr."
         return [f"No step changed the parameters. {remedy}"]
