@@ -1,7 +1,7 @@
 """The phases of one find: the scout, the sweep, its repeats, refining. The setup is captured around them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -76,6 +76,7 @@ class SearchOutcome:
         initial_lrs: Each parameter group's learning rate before the search; with `OneCycleLR` attached its peak.
         steps: Optimizer steps in all.
         consumed: Batches that were read from an iterator and are lost to the training; 0 for any other loader.
+        held_iterators: The name of the iterator that the loader, or the validation loader, reads from, or "".
         error: What the user's code raised on a loss that was not finite.
         groups_without_effect: The indices of parameter groups whose steps did not depend on their learning rate.
         any_moved: Whether a step changed a parameter, as far as is known.
@@ -90,6 +91,7 @@ class SearchOutcome:
     initial_lrs: tuple[float, ...]
     steps: int
     consumed: int
+    held_iterators: Mapping[str, str]
     error: Exception | None
     groups_without_effect: tuple[int, ...]
     any_moved: bool
@@ -120,6 +122,7 @@ class Search:
     _refined: Refined | None = field(default=None, init=False)
     _error: Exception | None = field(default=None, init=False)
     _validate: Validation | None = field(default=None, init=False)
+    _val_iterator: str = field(default="", init=False)
     _verified: bool = field(default=False, init=False)
     _any_moved: bool = field(default=True, init=False)
     _without_effect: tuple[int, ...] = field(default=(), init=False)
@@ -166,7 +169,8 @@ class Search:
             fixed_lrs=() if self.options.group is None else tuple(self._lrs.fixed_lrs),
             initial_lrs=tuple(self._lrs.peak_lrs),
             steps=self.progress.steps,
-            consumed=self.batches.consumed if self.batches.one_shot else 0,
+            consumed=self.batches.consumed if self.batches.one_shot or self.batches.held_iterator else 0,
+            held_iterators={"loader": self.batches.held_iterator, "val_loader": self._val_iterator},
             error=self._error,
             groups_without_effect=self._without_effect,
             any_moved=self._any_moved,
@@ -317,7 +321,9 @@ class Search:
     def _make_validation(self) -> Validation | None:
         if self.options.val_loader is None or self.setup.batch_loss is None:
             return None
-        taken = Batches(self.options.val_loader, name="val_loader").take_first(self.options.val_batches)
+        batches = Batches(self.options.val_loader, name="val_loader")
+        taken = batches.take_first(self.options.val_batches)
+        self._val_iterator = batches.held_iterator
         self.snapshot.rewind()  # reading it drew random numbers: the training batches are those of a find without it
         return self._validation(self.setup.batch_loss, taken)
 

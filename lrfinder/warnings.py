@@ -27,10 +27,11 @@ def setup_warnings(outcome: SearchOutcome, options: FindOptions, optimizer: Any)
         Sentences with the remedy; mostly none.
     """
     found = []
+    held = outcome.held_iterators
     if outcome.consumed:
-        found.append(_consumed("loader", f"the {outcome.consumed} batches"))
-    if is_one_shot(options.val_loader):
-        found.append(_consumed("val_loader", "the batches"))
+        found.append(_consumed("loader", held["loader"], f"the {outcome.consumed} batches"))
+    if is_one_shot(options.val_loader) or held["val_loader"]:
+        found.append(_consumed("val_loader", held["val_loader"], "the batches"))
     found += _capped_lrs(outcome.curve, unwrap_optimizer(optimizer))
     found += _multiplied_lrs(optimizer)
     if outcome.error is not None:
@@ -93,7 +94,12 @@ def _multiplied_lrs(optimizer: Any) -> list[str]:
     return found
 
 
-def _consumed(name: str, what: str) -> str:
+def _consumed(name: str, held: str, what: str) -> str:
+    if held:
+        return (
+            f"The {name} reads from one iterator, {held}, in every epoch: {what} that it gave are consumed. Make that "
+            "iterator in __iter__ of the data set, or a new one for the training."
+        )
     return (
         f"The {name} is an iterator: {what} that it gave are consumed. "
         "Pass a DataLoader, a list, or a fresh iterator for the training."

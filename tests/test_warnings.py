@@ -11,8 +11,9 @@ from lrfinder.options import FindOptions
 from lrfinder.warnings import setup_warnings, unused_lr_warnings
 
 
-def warned(curve, optimizer, *, consumed=0, error=None, **options):
-    outcome = SimpleNamespace(curve=curve, context=Context(), consumed=consumed, error=error)
+def warned(curve, optimizer, *, consumed=0, held=None, error=None, **options):
+    held = {"loader": "", "val_loader": ""} if held is None else held
+    outcome = SimpleNamespace(curve=curve, context=Context(), consumed=consumed, held_iterators=held, error=error)
     return setup_warnings(outcome, FindOptions(**options), optimizer)
 
 
@@ -34,6 +35,13 @@ def test_the_batches_of_an_iterator_are_said_to_be_consumed():
     assert sentence.startswith("The loader is an iterator: the 4 batches that it gave are consumed. Pass")
     (sentence,) = warned(curve(0.1), sgd(), val_loader=iter([1]))
     assert sentence.startswith("The val_loader is an iterator: the batches that it gave are consumed. Pass")
+
+
+@pytest.mark.parametrize("name", ["loader", "val_loader"])
+def test_the_batches_of_an_iterator_in_a_data_set_are_said_to_be_consumed(name):
+    held = {"loader": "", "val_loader": ""} | {name: "Stream.source"}
+    (sentence,) = warned(curve(0.1), sgd(), consumed=4 if name == "loader" else 0, held=held)
+    assert sentence.startswith(f"The {name} reads from one iterator, Stream.source, in every epoch: the ")
 
 
 def test_an_error_on_a_loss_that_was_not_finite_is_quoted():

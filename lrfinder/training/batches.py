@@ -9,6 +9,7 @@ from lrfinder.errors import ArgumentError
 from lrfinder.snapshot import samplers
 from lrfinder.training.loaders import check_loader, clone, is_one_shot, shut_down
 from lrfinder.training.moving import batch_size
+from lrfinder.training.one_pass import held_iterators
 
 __all__ = [
     "Batches",
@@ -50,10 +51,26 @@ class Batches:
         self.batch_size: int | None = None
         self._name = name
         self.source = loader
+        self._held = held_iterators(loader)
+        self._own_iterator = ""
         self._loader = clone(loader)
         self._iterator: Iterator[Any] | None = None
         self._seen: list[Any] | None = [] if self.one_shot and remember else None
         self._replay: deque[Any] = deque()
+
+    @property
+    def held_iterator(self) -> str:
+        """The name of an iterator that the loader reads from in every epoch, or "" if it starts again."""
+        now = [id(each) for each in held_iterators(self.source).values()] if self._held else []
+        return next((name for name, each in self._held.items() if id(each) in now), self._own_iterator)
+
+    def _iterate(self) -> Iterator[Any]:
+        attributes = dict(getattr(self._loader, "__dict__", {}))
+        iterator: Iterator[Any] = iter(self._loader)
+        if not self.one_shot:
+            held = [f"{type(self._loader).__name__}.{name}" for name, each in attributes.items() if each is iterator]
+            self._own_iterator = next(iter(held), "")
+        return iterator
 
     def take(self, count: int) -> list[Any] | None:
         """Return the next batches, or None when an iterator has no more.
@@ -82,7 +99,7 @@ class Batches:
             At most `count` batches, at least one.
         """
         try:
-            self._iterator = iter(self._loader)
+            self._iterator = self._iterate()
             taken = list(islice(self._iterator, count))
         finally:
             self.close()
@@ -98,7 +115,7 @@ class Batches:
 
     def _next(self) -> Any:
         if self._iterator is None:
-            self._iterator = iter(self._loader)
+            self._iterator = self._iterate()
         # No `except StopIteration`: what starting over raises would carry it as its context.
         batch = next(self._iterator, _END)
         if batch is _END:
@@ -124,7 +141,7 @@ class Batches:
             if callable(getattr(owner, "set_epoch", None)) and isinstance(getattr(owner, "epoch", None), int):
                 owner.set_epoch(owner.epoch + 1)
                 break
-        self._iterator = iter(self._loader)
+        self._iterator = self._iterate()
 
     def restart(self) -> None:
         """Begin again with the first batch; the batches of an iterator are replayed from memory."""
