@@ -13,7 +13,7 @@ from lrfinder.errors import NoSuggestionError
 __all__ = ["ClipSuggestion", "clip_threshold", "norms_explode"]
 
 QUANTILE = 0.9  # of the norms on the stable part of the sweep
-ABOVE_QUANTILE = 1.0  # the threshold as a multiple of the quantile: norms grow while a training goes on
+ABOVE_QUANTILE = 3.0  # the threshold as a multiple of the quantile: norms grow while a training goes on
 FEWEST_NORMS = 10  # fewer norms have no high quantile
 EXPLOSION = 100.0  # a norm that is this many times the median on the stable part
 
@@ -32,7 +32,7 @@ class ClipSuggestion(Suggestion):
 
 
 def clip_threshold(curve: Curve, lr: float, context: Context = NOTHING_KNOWN) -> ClipSuggestion:
-    """Return a threshold for gradient clipping: a high quantile of the gradient norms at stable learning rates.
+    """Return a threshold for gradient clipping: three times a high quantile of the norms at stable learning rates.
 
     Stable are the learning rates up to `lr` and below divergence. Clipping there leaves most steps of a healthy
     training as they are, and bounds the rare large ones that end an unstable training.
@@ -54,7 +54,7 @@ def clip_threshold(curve: Curve, lr: float, context: Context = NOTHING_KNOWN) ->
         >>> curve = Curve(lrs=lrs, losses=losses, smoothed=losses, indices=np.arange(41), stop_reason=None,
         ...               grad_norms=norms)
         >>> round(clip_threshold(curve, 1e-2).max_norm, 2)
-        1.45
+        4.35
     """
     if curve.grad_norms is None:
         raise NoSuggestionError("clip_norm needs the gradient norms. Call find(grad_norms=True).")
@@ -66,7 +66,10 @@ def clip_threshold(curve: Curve, lr: float, context: Context = NOTHING_KNOWN) ->
         )
     max_norm = ABOVE_QUANTILE * float(np.quantile(norms, QUANTILE))
     share = float(np.mean(norms > max_norm))
-    reason = f"{QUANTILE:.0%} of the {len(norms)} gradient norms at stable learning rates up to {lr:.1e} are lower"
+    reason = (
+        f"{ABOVE_QUANTILE:.2g} times the {QUANTILE:.0%} quantile of the {len(norms)} gradient norms at stable learning "
+        f"rates up to {lr:.1e}, of which {share:.0%} are higher"
+    )
     index = int(np.argmin(np.abs(np.log(curve.lrs) - math.log(lr))))
     return ClipSuggestion(lr=lr, rule="clip_norm", reason=reason, index=index, max_norm=max_norm, share=share)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lrfinder import Curve, NoSuggestionError, StopReason
-from lrfinder.curve.clipping import QUANTILE, clip_threshold, norms_explode
+from lrfinder.curve.clipping import ABOVE_QUANTILE, QUANTILE, clip_threshold, norms_explode
 
 
 def curve(norms, count=60):
@@ -19,20 +19,29 @@ def test_the_threshold_is_a_high_quantile_of_the_norms_up_to_the_lr():
     measured = curve(norms)
     found = clip_threshold(measured, 1e-2)
     below = norms[measured.lrs <= 1e-2]
-    assert found.max_norm == pytest.approx(np.quantile(below, QUANTILE))
+    assert found.max_norm == pytest.approx(ABOVE_QUANTILE * np.quantile(below, QUANTILE))
     assert found.share == pytest.approx(np.mean(below > found.max_norm))
     assert found.lr == 1e-2
 
 
+def test_the_share_is_that_of_the_norms_it_would_have_clipped():
+    norms = np.ones(60)
+    norms[:4] = 10.0
+    measured = curve(norms)
+    found = clip_threshold(measured, 1e-2)
+    assert found.share == pytest.approx(4 / np.sum(measured.lrs <= 1e-2))
+    assert "% are higher" in found.reason
+
+
 def test_norms_beyond_divergence_do_not_count():
     norms = np.where(np.geomspace(1e-5, 1.0, 60) > 0.3, 1e6, 1.0)
-    assert clip_threshold(curve(norms), 1.0).max_norm == 1.0
+    assert clip_threshold(curve(norms), 1.0).max_norm == ABOVE_QUANTILE
 
 
 def test_infinite_norms_do_not_count():
     norms = np.ones(60)
     norms[3] = np.nan  # kept as infinite
-    assert clip_threshold(curve(norms), 1e-2).max_norm == 1.0
+    assert clip_threshold(curve(norms), 1e-2).max_norm == ABOVE_QUANTILE
 
 
 def test_without_norms_the_remedy_is_named():
