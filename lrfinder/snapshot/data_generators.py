@@ -10,13 +10,15 @@ from lrfinder.snapshot.attributes import attributes_of, slots_of
 from lrfinder.snapshot.error_collector import ErrorCollector
 from lrfinder.snapshot.functions import held_by_function, held_by_method
 from lrfinder.snapshot.object_kinds import SIMPLE_TYPES, Kind, kind_of
-from lrfinder.snapshot.rng import generators_of_class, is_generator, rewinder
+from lrfinder.snapshot.rng import is_generator, rewinder
+from lrfinder.snapshot.shared_generators import generators_of_class, generators_of_function
 
 __all__ = ["DataGenerators"]
 
 MOST_OBJECTS = 1000  # looked at
 LONGEST = 64  # items of a container that is looked at; a longer one holds samples
 
+_EPOCHS = frozenset({"epoch", "_epoch"})
 _ENTERED = frozenset({Kind.MODULE, Kind.RECORD, Kind.OBJECT, Kind.DATA, Kind.FRAMEWORK, Kind.PARTIAL})
 _CONTAINERS = frozenset({Kind.DICT, Kind.SEQUENCE, Kind.SET})
 
@@ -25,7 +27,7 @@ class DataGenerators:
     """The generators of a loader, its data set, transforms, samplers and collate function, and what is bound to them.
 
     An attribute that holds a generator is put back, too: some loaders bind it to a new generator at every epoch, some
-    data sets make their generator when they are first read.
+    data sets make their generator when they are first read. So is an `epoch`, from which some data sets seed theirs.
 
     Args:
         loader: What the user trains on.
@@ -76,6 +78,7 @@ class DataGenerators:
         elif kind in _CONTAINERS:
             return list(value.values() if isinstance(value, dict) else value) if len(value) <= LONGEST else []
         elif kind is Kind.FUNCTION:
+            self._pending.extend(generators_of_function(value))
             return [held for _, held in held_by_function(value)]
         elif kind is Kind.METHOD:
             return [held for _, held in held_by_method(value)]
@@ -102,7 +105,7 @@ class DataGenerators:
 def _restore_bindings(attributes: dict[str, Any], saved: dict[str, Any]) -> None:
     for name in {**saved, **attributes}:
         before, now = saved.get(name), attributes.get(name)
-        if before is now or not (is_generator(before) or is_generator(now)):
+        if before is now or not (name in _EPOCHS or is_generator(before) or is_generator(now)):
             continue
         if name in saved:
             attributes[name] = before

@@ -6,6 +6,7 @@ from functools import partial
 from torch import Tensor
 
 from lrfinder.snapshot.error_collector import ErrorCollector
+from lrfinder.snapshot.tensor_state import version_of
 
 __all__ = ["Gradients", "NoGradients"]
 
@@ -38,7 +39,7 @@ class Gradients:
 
     def set_aside(self) -> None:
         """Remove the gradients from their tensors."""
-        self._versions = [_version(tensor) for _, tensor, _ in self._saved]
+        self._versions = [version_of(tensor) for _, tensor, _ in self._saved]
         for _, tensor, _ in self._saved:
             _set(tensor, None)
 
@@ -63,7 +64,7 @@ class Gradients:
     def restore_if_untouched(self) -> None:
         """Put gradients back that were set aside, but only where the tensor was not written to and has no new one."""
         for (_, tensor, grad), version in zip(self._saved, self._versions, strict=False):
-            if grad is not None and tensor.grad is None and _version(tensor) == version:
+            if grad is not None and tensor.grad is None and version_of(tensor) == version:
                 tensor.grad = grad
 
 
@@ -89,7 +90,3 @@ class NoGradients:
 def _set(tensor: Tensor, grad: Tensor | None) -> None:
     if tensor.grad is not grad:
         tensor.grad = grad
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version

@@ -21,9 +21,9 @@ from lrfinder.snapshot.error_collector import ErrorCollector
 from lrfinder.snapshot.fsdp import reshard
 from lrfinder.snapshot.functions import cell_restorers, held_by_function, held_by_method
 from lrfinder.snapshot.object_kinds import NOT_ENTERED, SIMPLE_TYPES, Kind, kind_of
-from lrfinder.snapshot.rng import generators_of_class
+from lrfinder.snapshot.shared_generators import generators_of_class, generators_of_function
 
-__all__ = ["ObjectGraph"]
+__all__ = ["LARGEST", "MOST_OBJECTS", "ObjectGraph"]
 
 MOST_OBJECTS = 50_000  # reached through ordinary objects and functions; the others are not entered
 LONGEST = 10_000  # items of a container reached that way; the items of a longer one are not entered
@@ -262,6 +262,7 @@ class ObjectGraph:
             held = held_by_method(value)
         else:
             held = held_by_function(value)
+            self._reached.extend(generators_of_function(value))
             for name, restorer in cell_restorers(value):
                 self._keep(f"{path}.{name}", restorer)
         return [(f"{path}.{name}" if name else path, item) for name, item in held]

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from lrfinder.snapshot.rng import GENERATORS
 
-__all__ = ["NOT_ENTERED", "SIMPLE_TYPES", "TORCH_INTERNALS", "Kind", "is_entered", "kind_of"]
+__all__ = ["NOT_ENTERED", "SIMPLE_TYPES", "TORCH_INTERNALS", "Kind", "is_entered", "is_library", "kind_of"]
 
 
 class Kind(Enum):
@@ -120,6 +120,20 @@ def is_entered(value: Any) -> bool:
         (True, False, False)
     """
     return kind_of(type(value)) not in NOT_ENTERED
+
+
+def is_library(package: str) -> bool:
+    """Return whether a top-level package is a known library, so that its code does not belong to the training.
+
+    Args:
+        package: Its name.
+
+    Example:
+        >>> is_library("transformers"), is_library("__main__")
+        (True, False)
+    """
+    known = sys.stdlib_module_names | _DATA_LIBRARIES | _FRAMEWORKS
+    return package in known or package in {"torch", "numpy", "scipy"}
 
 
 def kind_of(cls: type) -> Kind:

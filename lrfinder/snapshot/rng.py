@@ -10,7 +10,7 @@ import torch
 
 from lrfinder.snapshot.error_collector import ErrorCollector
 
-__all__ = ["GENERATORS", "RandomStreams", "generators_of_class", "is_generator", "rewinder"]
+__all__ = ["GENERATORS", "RandomStreams", "is_generator", "rewinder"]
 
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
 """The classes of random number generators whose state can be captured."""
@@ -27,17 +27,6 @@ def is_generator(value: Any) -> bool:
         (True, False)
     """
     return issubclass(type(value), GENERATORS) and not isinstance(value, random.SystemRandom)
-
-
-def generators_of_class(cls: type) -> list[tuple[str, Any]]:
-    """Return the random number generators that are attributes of a class, with names; its objects share them.
-
-    Args:
-        cls: The class.
-    """
-    own = [each for each in cls.__mro__ if each.__module__.partition(".")[0] not in {"builtins", "torch"}]
-    named = [(f"{each.__name__}.{name}", value) for each in own for name, value in vars(each).items()]
-    return [(name, value) for name, value in named if is_generator(value)]
 
 
 def rewinder(generator: Any) -> Callable[[], object]:

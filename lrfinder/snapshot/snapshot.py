@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from enum import Flag, auto
 from types import TracebackType
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
 
-from lrfinder.errors import ArgumentError, RestoreError
+from lrfinder.errors import ArgumentError, LRFinderWarning, RestoreError
 from lrfinder.snapshot.checksums import Checksums
 from lrfinder.snapshot.ddp import DDPReducers
 from lrfinder.snapshot.error_collector import ErrorCollector
@@ -16,13 +17,13 @@ from lrfinder.snapshot.fsdp import FSDPPasses
 from lrfinder.snapshot.gradients import Gradients, NoGradients
 from lrfinder.snapshot.interrupts import interrupts_deferred
 from lrfinder.snapshot.loader_state import LoaderState
-from lrfinder.snapshot.object_graph import ObjectGraph
+from lrfinder.snapshot.object_graph import LARGEST, MOST_OBJECTS, ObjectGraph
 from lrfinder.snapshot.object_kinds import is_entered
 from lrfinder.snapshot.part import Part
 from lrfinder.snapshot.rng import RandomStreams
 from lrfinder.snapshot.state_dicts import StateDicts
 from lrfinder.snapshot.storage import StorageCopies, memory_regions
-from lrfinder.snapshot.tensor_state import TensorState, TensorStates
+from lrfinder.snapshot.tensor_state import TensorState, TensorStates, version_of
 
 __all__ = ["Snapshot"]
 
@@ -105,6 +106,7 @@ class Snapshot:
         self._parts: list[tuple[_When, Part]] = []
         self._checksums = Checksums([])
         self._gradients = Gradients([])
+        self._large: list[tuple[str, Tensor, int]] = []
         self._restored = False
         self.optimizers: tuple[torch.optim.Optimizer, ...] = ()
         roots = [*modules, *optimizers, *([] if grad_scaler is None else [grad_scaler])]
@@ -116,6 +118,9 @@ class Snapshot:
                 roots += filter(_is_captured_whole, extras)
                 graph = ObjectGraph(roots, [*skip, *_data_of(loaders)])
                 self.optimizers = tuple(graph.optimizers)
+                self._large = [(name, tensor, version_of(tensor)) for name, tensor in graph.large_tensors]
+                if graph.first_left_out is not None:
+                    warn(_limit_message(graph.first_left_out), LRFinderWarning, stacklevel=2)
                 state_dicts = StateDicts(extra for extra in extras if not _is_captured_whole(extra))
                 earlier = [] if outer is None else outer._copies
                 copies = self._copy_tensors(graph, device, earlier, copy_frozen=snapshot_frozen)
@@ -235,6 +240,10 @@ class Snapshot:
                 self._restored = True
                 self._parts, self._copies = [], []
                 self._checksums, self._gradients = Checksums([]), Gradients([])
+                written = [name for name, tensor, version in self._large if version_of(tensor) != version]
+                self._large = []
+                if written:
+                    warn(_written_message(written), LRFinderWarning, stacklevel=3)
 
 
 def _checked_device(name: torch.device | str) -> torch.device:
@@ -295,6 +304,20 @@ def _is_part(tensor: Tensor) -> bool:
     if tensor.layout != torch.strided or hasattr(tensor, "__tensor_flatten__"):
         return False
     return tensor._is_view() or tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+
+
+def _limit_message(name: str) -> str:
+    return (
+        f"The training leads to more than {MOST_OBJECTS:,} objects: {name} and what comes after it will not be "
+        "restored. Pass what the training changes in extra_state, or hold less in its functions."
+    )
+
+
+def _written_message(names: list[str]) -> str:
+    return (
+        f"{', '.join(names)} changed and could not be restored: a tensor above {LARGEST >> 20} MiB outside of modules "
+        "and optimizers is taken for data and not copied. If it is state of the training, pass it in extra_state."
+    )
 
 
 def _changed_message(checksums: Checksums) -> str:

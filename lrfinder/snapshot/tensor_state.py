@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 from lrfinder.errors import ArgumentError
 from lrfinder.snapshot.error_collector import ErrorCollector
 
-__all__ = ["TensorState", "TensorStates"]
+__all__ = ["TensorState", "TensorStates", "version_of"]
 
 _COMPONENTS = {
     torch.sparse_csr: ("crow_indices", "col_indices", "values"),
@@ -87,6 +87,15 @@ class TensorStates(list[TensorState]):
         """
         for state in self:
             errors.attempt(state.name, state.restore)
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return a number that grows with most writes to a tensor, not with those through `.data` or fused steps.
+
+    Args:
+        tensor: Any tensor; an inference tensor has no such number.
+    """
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _wrapped(tensor: Tensor) -> dict[str, Tensor]:

@@ -85,6 +85,31 @@ class Stream(IterableDataset):
         return (torch.tensor(self.rng.random()) for _ in range(4))
 
 
+GLOBAL = np.random.default_rng(11)
+
+
+class UsesAGlobal:
+    """Draws from a generator in a global variable, as in a notebook."""
+
+    def __call__(self, x):
+        return x + sum(GLOBAL.random() for _ in range(2))
+
+
+def collate_with_a_global(samples):
+    return torch.stack(samples) * GLOBAL.random()
+
+
+class CountsEpochs(IterableDataset):
+    """Seeds itself from an epoch that it counts, as webdataset's `detshuffle` does."""
+
+    def __init__(self):
+        self.epoch = -1
+
+    def __iter__(self):
+        self.epoch += 1
+        return iter([torch.tensor(random.Random(self.epoch).random()) for _ in range(4)])
+
+
 class NewAtEachEpoch:
     """A loader as fastai's: a new generator is made from the old one at every epoch."""
 
@@ -141,6 +166,9 @@ LOADERS = {
     "nested": lambda: DataLoader(Subset(ConcatDataset([Rows(Transform(random.Random(1))), Rows()]), [0, 1])),
     "of the data set": lambda: DataLoader(Stream()),
     "of the collate function": lambda: DataLoader(Rows(), collate_fn=collate(np.random.default_rng(1))),
+    "in a global variable": lambda: DataLoader(Rows(UsesAGlobal())),
+    "in a global variable of the collate function": lambda: DataLoader(Rows(), collate_fn=collate_with_a_global),
+    "made from an epoch": lambda: DataLoader(CountsEpochs()),
     "new at each epoch": NewAtEachEpoch,
 }  # fmt: skip
 

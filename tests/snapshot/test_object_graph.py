@@ -326,6 +326,25 @@ def test_generators_of_a_class_are_found():
     assert {id(generator) for _, generator in ObjectGraph([model]).generators} == {id(Noisy.rng), id(Noise.rng)}
 
 
+GLOBAL = np.random.default_rng(0)
+
+
+def test_generators_in_global_variables_are_found_where_code_names_them():
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return [x + GLOBAL.random() for _ in range(2)]
+
+    def loss_fn(model, batch):
+        return sum(map(lambda x: x * GLOBAL.random(), batch))  # noqa: C417 - code within code
+
+    def other():
+        return nn
+
+    assert [each for _, each in ObjectGraph([Noisy()]).generators] == [GLOBAL]
+    assert [each for _, each in ObjectGraph([loss_fn]).generators] == [GLOBAL]
+    assert ObjectGraph([other]).generators == []
+
+
 def test_what_is_not_entered_is_kept_by_reference():
     class Rows(torch.utils.data.Dataset):
         def __init__(self):

@@ -22,7 +22,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lrfinder import ArgumentError, RestoreError, Snapshot
+from lrfinder import ArgumentError, LRFinderWarning, RestoreError, Snapshot
+from lrfinder.snapshot import object_graph
 from lrfinder.snapshot.storage import StorageCopies
 from tests.fingerprint import Fingerprint, bits, bytes_copied, differences, random_state
 
@@ -924,6 +925,43 @@ def test_extra_state_that_cannot_be_captured_is_refused(extra):
     with pytest.raises(ArgumentError, match=r"`extra_state` takes modules.*got extra=.*leave it out"):
         Snapshot([model], extra_state=[extra])
     assert model[0].bias.grad is grad
+
+
+class Holder:
+    pass
+
+
+def test_large_tensors_of_ordinary_objects_are_not_copied_and_warned_about_if_they_change(monkeypatch):
+    monkeypatch.setattr(object_graph, "LARGEST", 100)
+    model, holder = nn.Linear(2, 2), Holder()
+    holder.data, holder.small = torch.zeros(1000), torch.zeros(2)
+    model.holder = holder
+    with Snapshot([model]) as snapshot:
+        assert bytes_copied(snapshot) < 200
+        holder.small += 1
+    message = r"Linear\.holder\.data changed and could not be .* in extra_state\."
+    with pytest.warns(LRFinderWarning, match=message), Snapshot([model]):
+        holder.data += 1
+    with Snapshot([model], extra_state=[holder.data]):
+        holder.data += 1
+    assert (holder.data.max(), holder.small.max()) == (1, 0)
+
+
+def test_warning_where_the_training_leads_to_too_many_objects(monkeypatch):
+    monkeypatch.setattr(object_graph, "MOST_OBJECTS", 10)
+    model, holder = nn.Linear(2, 2), Holder()
+    model.holder = holder
+    holder.items = [Holder() for _ in range(20)]
+    model.bias.grad = grad = torch.ones(2)
+    with pytest.warns(
+        LRFinderWarning, match=r"Linear\.holder\.items\[\d\] and what comes after it will not be restored"
+    ):
+        Snapshot([model])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(LRFinderWarning):
+            Snapshot([model])
+    assert model.bias.grad is grad
 
 
 def test_extra_state_may_be_ordinary_objects_and_containers():
