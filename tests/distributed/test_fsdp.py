@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.distributed.conftest import HAS_FSDP
+
+pytestmark = pytest.mark.skipif(not HAS_FSDP, reason="FSDP2 on the CPU needs torch 2.7")
 WORLDS = pytest.mark.parametrize("world_size", [2, 4])
 
 
