@@ -64,8 +64,11 @@ class LRFinder:
             `accumulation_steps` itself.
         closure: Call `optimizer.step(closure)` after the backward pass, with a closure that computes loss and gradients
             again. By default where the optimizer needs it: LBFGS, SAM.
-        extra_state: More that the training changes: modules, optimizers, random generators, or objects with a
-            `state_dict`.
+        extra_state: More that the training changes: modules, optimizers, random number generators, objects with a
+            `state_dict`, ordinary objects, containers. What the model, the optimizer and the functions above lead to
+            (attributes, closures, bound methods' objects) is captured without it. Not captured are global variables,
+            attributes of classes, data sets, iterators, files and other resources, objects of frameworks such as
+            trainers and loggers, and state inside C extensions.
         snapshot_device: Where copies are kept: beside their tensors (default), or `"cpu"`.
         snapshot_frozen: Copy frozen parameters too, to host memory. False saves that memory, and checks instead that
             they are not written to.

@@ -25,10 +25,11 @@ from lrfinder.snapshot.shared_generators import generators_of_class, generators_
 
 __all__ = ["LARGEST", "MOST_OBJECTS", "ObjectGraph"]
 
-MOST_OBJECTS = 50_000  # reached through ordinary objects and functions; the others are not entered
-LONGEST = 10_000  # items of a container reached that way; the items of a longer one are not entered
+MOST_OBJECTS = 20_000  # reached through ordinary objects and functions; the others are not entered
+LONGEST = 2_000  # items of a container reached that way; the items of a longer one are not entered
 LARGEST = 1 << 26  # bytes of a tensor or an array reached that way; a larger one is taken for data
 
+_LONGEST_NAME = 200
 _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _STRING = frozenset({str})
 _PLAIN_DICTS = frozenset({dict, OrderedDict})
@@ -51,8 +52,8 @@ class ObjectGraph:
 
     Ordinary objects and functions may lead far away from the training. What is reached only through them is therefore
     entered within limits: a tensor or an array above 64 MiB that is also larger than every tensor of the modules and
-    optimizers is taken for data; of a container with more than 10,000 items only the membership is kept; and after
-    50,000 objects the walk ends.
+    optimizers is taken for data; of a container with more than 2,000 items only the membership is kept; and after
+    20,000 objects the walk ends.
 
     Args:
         roots: Where the walk begins. The attributes of these objects are kept whatever their class.
@@ -124,7 +125,7 @@ class ObjectGraph:
 
     def _walk_state(self) -> None:
         while self._state:
-            path, value = self._state.popleft()
+            path, value = _shortened(*self._state.popleft())
             if id(value) not in self._seen:
                 self._seen[id(value)] = value
                 for part in self._enter(path, value):
@@ -132,7 +133,7 @@ class ObjectGraph:
 
     def _walk_reached(self) -> None:
         while self._reached and self.first_left_out is None:
-            path, value = self._reached.popleft()
+            path, value = _shortened(*self._reached.popleft())
             if id(value) in self._seen or self._is_data(path, value):
                 continue
             self._seen[id(value)] = value
@@ -270,6 +271,11 @@ class ObjectGraph:
     def _keep(self, path: str, restorer: Callable[[], object] | None) -> None:
         if restorer is not None:
             self._restorers.append((path, restorer))
+
+
+def _shortened(path: str, value: Any) -> tuple[str, Any]:
+    # Names in a long chain of objects would otherwise grow with its length.
+    return (path if len(path) <= _LONGEST_NAME else f"...{path[-_LONGEST_NAME // 2 :]}"), value
 
 
 def _numbered(path: str, items: Iterable[Any]) -> _Named:

@@ -435,6 +435,17 @@ def test_the_walk_through_ordinary_objects_ends_at_a_limit(monkeypatch):
     assert ObjectGraph([nn.Linear(1, 1)]).first_left_out is None
 
 
+def test_names_in_a_long_chain_stay_short():
+    first = link = Plain()
+    for _ in range(1000):
+        link.next = Plain()
+        link = link.next
+    link.tensor = torch.ones(1)
+    ((name, _),) = ObjectGraph([[first]]).tensors
+    assert name.endswith(".next.next.tensor")
+    assert len(name) < 250
+
+
 def test_attributes_and_hooks_of_tensors():
     parameter, hooked = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     hooked.register_hook(lambda grad: 2 * grad)
