@@ -14,19 +14,14 @@ __all__ = ["cell_restorers", "held_by_function", "held_by_method"]
 def held_by_function(function: types.FunctionType) -> list[tuple[str, Any]]:
     """Return the objects that a function holds, with names; not its global variables.
 
-    Args:
-        function: The function. A wrapper of torch's compiler holds the function that it wraps.
+    Of a function inside torch, such as a wrapper of the compiler, only the function that it wraps is returned; nothing
+    of one inside this package, such as a hook.
 
-    Example:
-        >>> def outer(total):
-        ...     def inner(x, scale=[2.0]):
-        ...         return total[0] + scale[0] * x
-        ...     return inner
-        >>> held_by_function(outer([1.0]))  # the last one holds the attributes of the function
-        [('total', [1.0]), ('scale', [2.0]), ('', {})]
+    Args:
+        function: The function.
     """
     attributes = vars(function)
-    if str(function.__globals__.get("__name__", "")).startswith(TORCH_INTERNALS):
+    if _is_internal(function):
         names = ("__wrapped__", "_torchdynamo_orig_callable")
         return [("", attributes[name]) for name in names if name in attributes]
     held = [(name, _content(cell)) for name, cell in _cells(function)]
@@ -53,7 +48,13 @@ def cell_restorers(function: types.FunctionType) -> list[tuple[str, Callable[[],
     Args:
         function: The function with the closure.
     """
-    return [(name, partial(_restore_cell, cell, _content(cell))) for name, cell in _cells(function)]
+    cells = [] if _is_internal(function) else _cells(function)
+    return [(name, partial(_restore_cell, cell, _content(cell))) for name, cell in cells]
+
+
+def _is_internal(function: types.FunctionType) -> bool:
+    module = str(function.__globals__.get("__name__", ""))
+    return module.startswith((*TORCH_INTERNALS, "lrfinder."))
 
 
 def _cells(function: types.FunctionType) -> list[tuple[str, types.CellType]]:

@@ -215,6 +215,9 @@ class ObjectGraph:
     def _enter_dict(self, path: str, value: dict[Any, Any], *, is_long: bool) -> _Named:
         cls = dict_class(value)
         keys, items = list(cls.keys(value)), list(cls.values(value))
+        if len(keys) != len(items):  # another thread has written to it in between
+            pairs = list(cls.items(value))
+            keys, items = [key for key, _ in pairs], [item for _, item in pairs]
         self._keep(path, partial(restore_dict, value, keys, items))
         parts: _Named = []
         if is_long:

@@ -149,7 +149,7 @@ def kind_of(cls: type) -> Kind:
     """
     if cls in SIMPLE_TYPES or issubclass(cls, random.SystemRandom):
         return Kind.SIMPLE
-    if cls.__module__.startswith("torch._subclasses"):
+    if str(cls.__module__).startswith("torch._subclasses"):
         return Kind.RESOURCE  # fake tensors, among others
     for classes, kind in _KINDS:
         if issubclass(cls, classes):

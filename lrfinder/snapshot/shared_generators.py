@@ -25,7 +25,7 @@ def generators_of_class(cls: type) -> list[tuple[str, Any]]:
     """
     found = []
     for each in cls.__mro__:
-        package = each.__module__.partition(".")[0]
+        package = str(each.__module__).partition(".")[0]
         if package in {"builtins", "torch"}:
             continue
         for name, value in vars(each).items():

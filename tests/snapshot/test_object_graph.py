@@ -4,7 +4,7 @@ import io
 import math
 import threading
 from collections import Counter, OrderedDict, UserDict, defaultdict, deque
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -293,6 +293,31 @@ def test_partials_methods_and_callable_objects():
     assert bound.calls == called.calls == inner.calls == keyword.calls == functions[2].args[0].calls == 0
     assert functions[2].keywords == {"extra": keyword}
     assert items == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("wrap", [torch.compile, torch.no_grad(), torch.vmap, torch.func.grad, lru_cache])
+def test_functions_behind_wrappers_are_entered(wrap):
+    calls = []
+
+    def function(x):
+        calls.append(1)
+        return x
+
+    graph = ObjectGraph([wrap(function)])
+    calls.append(1)
+    restore(graph)
+    assert calls == []
+
+
+def test_hooks_of_this_package_are_not_entered():
+    exec("def outer(calls):\n def hook(*_):\n  calls.append(1)\n return hook", scope := {"__name__": "lrfinder.hooks"})
+    model, calls = nn.Linear(1, 1), []
+    model.register_forward_hook(scope["outer"](calls))
+    graph = ObjectGraph([model])
+    model(torch.ones(1, 1))
+    restore(graph)
+    assert calls == [1]
 
 
 def test_functions_in_modules_and_hooks_are_entered():
