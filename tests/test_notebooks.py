@@ -46,4 +46,4 @@ def test_runs(path):
 
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
 
-    assert notebook.cells[-1].get("execution_count")
+    assert all(cell.get("execution_count") for cell in notebook.cells if cell.cell_type == "code")
