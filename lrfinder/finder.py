@@ -248,8 +248,8 @@ class LRFinder:
                 suggests the same peak for all, since no factor per schedule held on tasks that were left out. Under
                 `"constant"` the best learning rate is mostly lower, by a factor of 3 in the median.
             refine: Also try a few learning rates in short trainings under the schedule. Needs `total_steps`; pass a
-                `val_loader` where the loader has few batches. A number is the budget in optimizer steps. The same as
-                `rule="refine"`.
+                `val_loader` where the loader has few batches. A number is the budget in optimizer steps; True is
+                600, or 5 % of `total_steps` if that is more. The same as `rule="refine"`.
             repeats: The number of sweeps, over different batches, whose mean is the curve.
             early_stop: End the sweep when the loss diverges. False runs all points; a loss that is not finite still
                 ends the sweep.

@@ -105,7 +105,8 @@ class FindOptions:
     refine: bool | int = field(
         default=False,
         metadata=_option(
-            "also try a few learning rates in short trainings, of N steps in total; needs --total-steps",
+            "also try a few learning rates in short trainings, of N steps in total (600, or a twentieth of the "
+            "training if that is more); needs --total-steps",
             int,
             "N",
             bare=True,
@@ -174,7 +175,7 @@ class FindOptions:
             if self.refine < MIN_BUDGET:
                 raise ArgumentError(
                     f"LRFinder.find(refine=...) must be True or a budget of at least {MIN_BUDGET} optimizer steps, got "
-                    f"refine={self.refine}; 500 is usual."
+                    f"refine={self.refine}; 600 is usual."
                 )
         if self.refine and self.total_steps is None:
             raise ArgumentError(

@@ -20,7 +20,7 @@ from lrfinder.errors import NoSuggestionError
 __all__ = ["MOST_PROBES", "Refined", "ShortTraining", "choose", "is_steady", "largest_rise", "probe_steps", "refine"]
 
 # Few long short trainings tell more than many: with half as many steps each, the benchmark's regret nearly doubles.
-BUDGET = 500  # optimizer steps of all short trainings together, at least
+BUDGET = 600  # optimizer steps of all short trainings together, at least
 BUDGET_SHARE = 0.05  # share of the training that they may take where it is more
 MOST_PROBES = 4  # short trainings in total
 PER_DECADE = 3  # learning rates per decade
@@ -80,14 +80,14 @@ def probe_steps(total_steps: int, budget: int | None = None) -> int:
 
     Args:
         total_steps: The length of the training.
-        budget: Steps that all short trainings together may take; max(500, total_steps / 20) by default.
+        budget: Steps that all short trainings together may take; max(600, total_steps / 20) by default.
 
     Returns:
         The share of one short training, at most `total_steps`.
 
     Example:
         >>> probe_steps(1_000), probe_steps(100_000), probe_steps(1_000, budget=200)
-        (125, 1250, 50)
+        (150, 1250, 50)
     """
     if budget is None:
         budget = int(max(BUDGET, BUDGET_SHARE * total_steps))

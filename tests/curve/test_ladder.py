@@ -80,6 +80,13 @@ class TestProbeSteps:
         assert 1 <= steps <= total_steps
         assert steps * MOST_PROBES <= max(BUDGET, total_steps / 20) or steps == total_steps
 
+    @pytest.mark.parametrize(("total_steps", "steps"), [(100, 100), (5_000, 150), (12_000, 150), (40_000, 500)])
+    def test_the_default_budget_is_600_steps_or_a_twentieth_of_the_training(self, total_steps, steps):
+        assert probe_steps(total_steps) == steps
+
+    def test_a_budget_that_is_given_holds_for_any_length(self):
+        assert probe_steps(100_000, budget=100) == 25
+
 
 class TestIsSteady:
     def test_a_bump_counts_if_it_is_large_against_the_fall_and_the_noise(self):
