@@ -4,7 +4,8 @@ import gc
 import itertools
 import signal
 import sys
-from contextlib import contextmanager
+import weakref
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -633,6 +634,26 @@ def test_an_error_from_within_an_except_clause_keeps_its_context():
     assert caught.value is error
     assert error.__context__ is context
     assert context.__context__ is None
+
+
+def test_a_failed_find_keeps_neither_the_model_nor_the_optimizer_alive():
+    def fail():
+        setup, bomb = plain(torch.device("cpu")), Bomb()
+        bomb.arm(5, Fault)
+        with suppress(Fault):  # pytest.raises would keep the error
+            lrfinder.LRFinder(setup.model, setup.optimizer, setup.criterion).find(
+                setup.loader, start_lr=1e-5, end_lr=1.0, progress=False, on_step=lambda *_: bomb()
+            )
+        assert bomb.calls == 5
+        return [weakref.ref(setup.model), weakref.ref(setup.optimizer)]
+
+    fail()  # the first optimizer of a process imports torch's compiler, which keeps the frames that led there
+    gc.collect()
+    gc.disable()
+    try:
+        assert [each() for each in fail()] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_find_inside_an_except_clause():

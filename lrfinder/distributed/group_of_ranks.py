@@ -19,8 +19,9 @@ __all__ = ["DataEnded", "RankGroup"]
 
 # One CPU group for each default process group, kept as long as that lives. Making and destroying one in each call
 # deadlocks with torch before 2.8: destroying a gloo group joins a thread that waits for the GIL.
-# With each group stands how many finds have used it.
-_cpu_groups: "weakref.WeakKeyDictionary[Any, tuple[Any, int]]" = weakref.WeakKeyDictionary()
+# `torch.distributed` owns the groups, and `destroy_process_group` ends them: a group that lived until the interpreter
+# shuts down could abort the process. With each group stands how many finds have used it.
+_cpu_groups: "weakref.WeakKeyDictionary[Any, tuple[weakref.ref[Any], int]]" = weakref.WeakKeyDictionary()
 
 
 class DataEnded(Exception):  # noqa: N818 - not an error: the training loop catches it
@@ -69,7 +70,7 @@ class RankGroup:
         self.world_size = dist.get_world_size()
         self.collective_steps = False
         self._inside = False  # whether this rank may be inside of a collective of the user's
-        self._settled: BaseException | None = None
+        self._settled: weakref.ref[BaseException] | None = None  # its traceback holds this object
         self._waiting: deque[float | None] = deque()
         self._means: list[float | None] = []
         try:
@@ -200,7 +201,7 @@ class RankGroup:
         Returns:
             What this rank has to raise: the error, or a `RankError` where it only follows from another rank's error.
         """
-        if error is self._settled:
+        if self._settled is not None and error is self._settled():
             return error
         consequence = is_cut_off(error)
         if not consequence:
@@ -296,7 +297,7 @@ class RankGroup:
 
     def _agreed(self, error: Any) -> Any:
         """Return the error; all ranks know of it, or cannot be told."""
-        self._settled = error
+        self._settled = weakref.ref(error)
         return error
 
 
@@ -307,10 +308,11 @@ def _rank_error(rank: int, message: str) -> RankError:
 def _next_find() -> tuple[Any, int]:
     """Return the CPU group of the default process group, made in its first find, and the number of this find."""
     default = dist.group.WORLD
-    group, finds = _cpu_groups.get(default, (None, 0))
+    known, finds = _cpu_groups.get(default, (None, 0))
+    group = known() if known is not None else None
     if group is None:
         group = dist.new_group(backend="gloo", timeout=_timeout())
-    _cpu_groups[default] = group, finds + 1
+    _cpu_groups[default] = weakref.ref(group), finds + 1
     return group, finds
 
 

@@ -38,6 +38,7 @@ def rank_group() -> Iterator[Ranks]:
         yield SingleProcess()
         return
     ranks = RankGroup()
+    failure = None
     try:
         yield ranks
     except BaseException as error:
@@ -45,3 +46,6 @@ def rank_group() -> Iterator[Ranks]:
         if failure is error:
             raise
         raise failure from error
+    finally:
+        # Its traceback holds this frame: the cycle would keep the model and the process group alive.
+        del failure

@@ -149,8 +149,7 @@ def find_lr(
         trainer.limit_val_batches = trainer.num_sanity_val_steps = 0
         validated = datamodule is None and is_overridden("validation_step", original)
         trainer.fit(module, train_dataloaders, [] if validated else None, datamodule)  # else Lightning would miss some
-    if visit.error is not None:
-        raise visit.error
+    visit.raise_error()
     if visit.result is None:
         raise ArgumentError(
             "find_lr(trainer=...) must train on at least one batch, got a fit that ended before its first; check the "
@@ -305,6 +304,15 @@ class _Visit(pl.Callback):
         except BaseException as error:  # noqa: BLE001 - raised again outside: here Lightning would exit on Ctrl-C
             self.error = error
         raise _TunerExitException
+
+    def raise_error(self) -> None:
+        """Raise what ended the range test, and forget it: its traceback would keep the model alive."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
 
     def _apply(self, trainer: pl.Trainer, swept: Optimizer, name: str, lr: float) -> None:
         """Find the value that the attribute needs, and check that the optimizers of the next fit follow it."""

@@ -7,8 +7,8 @@ from tests.distributed.launch import launch
 
 SCENARIOS = {
     2: (
-        "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "partial", "decisions", "epochs", "validation",
-        "scaler_ddp", "arguments", "suggestion", "common_fault_ddp", "clean_fsdp", "nothing_changed_fsdp",
+        "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "partial", "released", "decisions", "epochs",
+        "validation", "scaler_ddp", "arguments", "suggestion", "common_fault_ddp", "clean_fsdp", "nothing_changed_fsdp",
         "result_fsdp", "grad_norms", "full_weights", "scaler_fsdp", "common_fault_fsdp", "interrupted",
         "lagging", "closures", "different_ways", "refining_ddp", "refining_fsdp",
         "inside_collectives", "missing_rank", "exit_inside",

@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import gc
 import os
 import signal
 import sys
 import warnings
+import weakref
 from datetime import timedelta
 from unittest import mock
 
@@ -400,6 +402,24 @@ def partial():
     finder = setup.finder()
     raised = outcome(lambda: setup.find(FaultyLoader(setup.loader), finder=finder))
     return {"raised": raised, "losses": finder.partial.losses.tolist()}
+
+
+def released():
+    """A find that has failed keeps neither the model nor the optimizer alive."""
+    Setup()  # the first optimizer of a process imports torch's compiler, which keeps the frames that led there
+    gc.collect()
+    gc.disable()
+    try:
+        references, raised = _fail_in_the_loader()
+        return {"raised": raised, "alive": [str(type(each())) for each in references if each() is not None]}
+    finally:
+        gc.enable()
+
+
+def _fail_in_the_loader():
+    setup = Setup()
+    raised = outcome(lambda: setup.find(FaultyLoader(setup.loader)))
+    return [weakref.ref(setup.model), weakref.ref(setup.optimizer)], raised
 
 
 def common_fault_ddp():

@@ -78,6 +78,12 @@ def test_partial_results_are_the_same(reports):
     assert len(first["losses"]) == 2  # the third was on its way
 
 
+def test_a_failed_find_keeps_neither_the_model_nor_the_optimizer_alive(reports):
+    first, second = (report["released"] for report in reports(2))
+    assert (first["raised"][0], second["raised"][0]) == ("RankError", "Fault")
+    assert first["alive"] == second["alive"] == []
+
+
 @pytest.mark.parametrize("scenario", ["refining_ddp", "refining_fsdp"])
 def test_refining_agrees_and_leaves_nothing(reports, scenario):
     first, second = (report[scenario] for report in reports(2))

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import warnings
+import weakref
 from pathlib import Path
 
 import torch
@@ -65,10 +66,12 @@ def main():
         report["error"] = [type(error).__name__, str(error)]
     module.__class__ = Net
     report["after a fault"] = fit(module)
-    Path(sys.argv[1], f"{RANK}.json").write_text(json.dumps(report))
     # Without this, a rank could still use connections to one that has ended, and abort.
     torch.distributed.barrier()
+    group = weakref.ref(torch.distributed.group.WORLD)
     torch.distributed.destroy_process_group()
+    report["process group ended"] = group() is None
+    Path(sys.argv[1], f"{RANK}.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -679,6 +679,8 @@ def test_two_ranks_find_the_same_and_train_on_as_without(tmp_path):
         assert report["plain"] == report["after a find"] == report["with the callback"] == report["after a fault"]
         assert report["lr"] == report["callback's lr"] == reports[0]["lr"]
         assert report["losses"] == reports[0]["losses"]
+        # A process group that lives until the interpreter shuts down may abort the process.
+        assert report["process group ended"]
         assert (report["steps"], report["world"]) == (4, 2)
     assert [report["error"][0] for report in reports] == ["RankError", "RuntimeError"]
     assert "Rank 1: RuntimeError: only here" in reports[0]["error"][1]
