@@ -141,7 +141,7 @@ def diagnose(
     if lrs is None and found.verdict is TrainingVerdict.FINE:
         found = dataclasses.replace(found, reason=f"{found.reason} Pass lrs to tell more.")
     if overfit is not None and found.verdict is not TrainingVerdict.TOO_HIGH:
-        found = _overfitted(overfit)
+        found = _overfitted(*overfit, history.entries)
     numbers = {name: value for name, value in dataclasses.asdict(signs).items() if isinstance(value, float)}
     return dataclasses.replace(found, evidence=numbers)
 
@@ -273,13 +273,14 @@ def _settled(signs: Signs) -> Diagnosis:
     return _found(TrainingVerdict.FINE, reason, 1.0)
 
 
-def _overfitted(rise: float) -> Diagnosis:
+def _overfitted(rise: float, lowest: float, entries: int) -> Diagnosis:
     reason = (
         f"The validation loss rose again by {rise:.0%} of its fall while the training loss did not: the model "
         "overfits, and the training loss cannot tell whether the learning rate is right. Stop earlier, regularize, or "
         "use more data."
     )
-    return _found(TrainingVerdict.UNCLEAR, reason)
+    stretch = Stretch(first=min(round(lowest * entries), entries - 1), stop=entries, name="validation loss rises")
+    return _found(TrainingVerdict.UNCLEAR, reason, None, stretch)
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
@@ -298,15 +299,17 @@ def _share_done(entries: int, total_steps: int | None) -> float:
     return entries / total
 
 
-def _overfitting(val_losses: Floats) -> float | None:
-    known = val_losses[np.isfinite(val_losses)]
+def _overfitting(val_losses: Floats) -> tuple[float, float] | None:
+    """Return the rise of the validation loss as a share of its fall, and the share of the training before it."""
+    places = np.flatnonzero(np.isfinite(val_losses))
+    known = val_losses[places]
     if len(known) < LEAST_VAL:
         return None
     smoothed = np.convolve(known, np.full(3, 1 / 3), "valid")
     lowest = int(np.argmin(smoothed))
     fall, rise = float(known[0] - smoothed[lowest]), float(smoothed[-1] - smoothed[lowest])
     overfits = 0 < lowest < len(smoothed) - 2 and fall > 0 and rise > VAL_RISE * fall
-    return rise / fall if overfits else None
+    return (rise / fall, float(places[lowest + 1] + 1) / len(val_losses)) if overfits else None
 
 
 def _stretch(history: History, bins: tuple[int, int], name: str) -> Stretch:

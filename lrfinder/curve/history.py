@@ -83,17 +83,18 @@ def read_history(losses: npt.ArrayLike, lrs: npt.ArrayLike | None) -> History:
     finite = np.isfinite(losses[:kept])
     unit = _on_own_scale(np.clip(losses[:kept], -LARGEST, LARGEST), finite)
     ends = np.linspace(0, kept, min(BINS, kept) + 1).round().astype(np.intp)
-    edges = np.stack([ends[:-1], ends[1:]], axis=1)
-    edges = edges[_sums(finite.astype(float), edges) > 0]
-    means = _sums(np.where(finite, unit, 0.0), edges) / _sums(finite.astype(float), edges)
-    spent, widths = np.cumsum(rates[:kept]) - rates[:kept] / 2, edges[:, 1] - edges[:, 0]
+    counts = np.add.reduceat(finite, ends[:-1], dtype=float)
+    sums = np.add.reduceat(np.where(finite, unit, 0.0), ends[:-1])
+    bins = np.flatnonzero(counts)
+    means, widths = sums[bins] / counts[bins], np.diff(ends)
+    spent = np.cumsum(rates[:kept]) - rates[:kept] / 2
     return History(
         losses=means,
         smoothed=_steady(means),
         start=_start(unit[finite], means),
-        lrs=_sums(rates[:kept], edges) / widths / max(float(np.max(rates[:kept], initial=0.0)), TINY),
-        summed=_sums(spent, edges) / widths / max(float(np.sum(rates[:kept])), TINY),
-        edges=edges,
+        lrs=(np.add.reduceat(rates[:kept], ends[:-1]) / widths)[bins] / max(np.max(rates[:kept], initial=0.0), TINY),
+        summed=(np.add.reduceat(spent, ends[:-1]) / widths)[bins] / max(np.sum(rates[:kept]), TINY),
+        edges=np.stack([ends[:-1], ends[1:]], axis=1)[bins],
         entries=len(losses),
         finite=int(np.count_nonzero(finite)),
         lost=lost,
@@ -178,11 +179,6 @@ def _on_own_scale(losses: Floats, finite: npt.NDArray[np.bool_]) -> Floats:
     if spread <= ROUNDING * np.max(np.abs(known)):
         return np.where(finite, 0.0, np.nan)
     return np.where(finite, np.round(np.clip(centred / spread, -MOST_SPREADS, MOST_SPREADS), DECIMALS), np.nan)
-
-
-def _sums(values: Floats, edges: npt.NDArray[np.intp]) -> Floats:
-    ends = np.concatenate([[0.0], np.cumsum(values)])
-    return np.asarray(ends[edges[:, 1]] - ends[edges[:, 0]])
 
 
 def _steady(means: Floats) -> Floats:

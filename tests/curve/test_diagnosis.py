@@ -128,6 +128,8 @@ def test_a_validation_loss_that_rises_again_is_overfitting():
     found = diagnose(SLOW, val_losses=val_losses)
     assert found.verdict is UNCLEAR
     assert "overfits" in found.reason
+    assert found.stretch.first == pytest.approx(0.42 * len(SLOW), abs=0.06 * len(SLOW))
+    assert found.stretch.stop == len(SLOW)
     assert diagnose(SLOW, val_losses=np.sort(val_losses)[::-1]).verdict is LOW
 
 
