@@ -52,14 +52,19 @@ def plot_diagnosis(
     known = np.isfinite(means)
     ax.plot(places[known], means[known], color=colors[0], alpha=0.4, lw=0.8)
     if known.any():
-        smoothed = gaussian_filter1d(means[known], max(SMOOTH_SHARE * len(means), 0.5), mode="nearest")
+        low, high = _limits(means[known])
+        inside = np.minimum(means[known], high + (high - low))  # what is far above does not spread over its neighbours
+        smoothed = gaussian_filter1d(inside, SMOOTH_SHARE * len(means), mode="nearest")
         ax.plot(places[known], smoothed, color=colors[0], lw=1.8, label="training loss")
-        ax.set_ylim(_limits(means[known]))
+        ax.set_ylim(low, high)
     if val_losses is not None:
         val = np.array(val_losses, dtype=np.float64)
         at = np.linspace(0, len(np.atleast_1d(losses)), len(val) + 1)[1:]
         ax.plot(at, val, color=colors[2], lw=1.5, marker=".", label="validation loss")
-        ax.legend(fontsize=TEXT, frameon=False, loc="upper right")
+        if np.isfinite(val).any():
+            limits = np.array([ax.get_ylim(), _limits(val[np.isfinite(val)])])
+            ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+        ax.legend(fontsize=TEXT, frameon=False, loc="best")
     ax.set(xlabel="entry of the history", ylabel="loss", xlim=(0, max(len(np.atleast_1d(losses)), 1)))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.set_title(f"learning rate: {diagnosis.verdict.value}", fontsize=TEXT + 2, loc="left", pad=2 * TEXT)

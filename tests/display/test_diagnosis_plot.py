@@ -41,6 +41,27 @@ def test_validation_losses_are_drawn_along_the_same_training():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training loss", "validation loss"]
 
 
+def test_a_rising_validation_loss_is_inside_the_limits_and_shaded():
+    val_losses = np.concatenate([np.linspace(2.3, 2.0, 10), np.linspace(2.0, 4.0, 10)])
+    ax = plot_diagnosis(diagnose(SLOW, val_losses=val_losses), SLOW, val_losses=val_losses)
+    assert ax.get_ylim()[1] > 4.0
+    assert [text.get_text() for text in ax.texts] == ["validation loss rises"]
+    assert ax.patches[0].get_x() == pytest.approx(200, abs=20)
+
+
+def test_a_blow_up_is_drawn_where_it_was():
+    losses = SLOW.copy()
+    losses[250:260] = 1e9
+    ax = plot_diagnosis(diagnose(losses), losses)
+    away = np.r_[0:235, 275:400]
+    np.testing.assert_allclose(ax.lines[1].get_ydata()[away], SLOW[away], atol=0.05)
+
+
+def test_few_entries_are_drawn_as_they_are():
+    losses = np.array([4000.0] + [2.3] * 29)
+    np.testing.assert_allclose(plot_diagnosis(diagnose(losses), losses).lines[1].get_ydata()[2:], 2.3, atol=0.1)
+
+
 def test_a_blow_up_does_not_hide_the_fall():
     losses = SLOW.copy()
     losses[250:260] = 1e9
