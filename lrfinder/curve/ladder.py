@@ -55,11 +55,13 @@ class Tried(NamedTuple):
         lr: The learning rate.
         gain: How far the score fell, minus infinity where the training diverged.
         steady: Whether the training loss fell without a clear rise.
+        recovered: Whether it fell by more than it rose on the way.
     """
 
     lr: float
     gain: float
     steady: bool
+    recovered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +135,7 @@ def refine(
         trained = probe(len(probes), lr)
         probes.append((lr, trained.score))
         gain = initial_score - trained.score if math.isfinite(trained.score) else -math.inf
-        tried[rung] = Tried(lr, gain, is_steady(trained.losses))
+        tried[rung] = Tried(lr, gain, is_steady(trained.losses), largest_rise(trained.losses)[0] <= 1)
         rung = _next_rung(tried, highest)
     try:
         suggestion = choose(tried, top, curve, context, steps)
@@ -193,7 +195,8 @@ def largest_rise(losses: npt.ArrayLike) -> tuple[float, float]:
 def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Context, steps: int) -> Suggestion:
     """Return the suggestion that short trainings lead to.
 
-    Of the steady ones it takes the lowest learning rate whose gain is nearly the largest (what is missing is less than
+    An unsteady one counts as steady where it gained more than all steady ones below it, and its loss fell by more than
+    it rose. Of the steady ones it takes the lowest learning rate whose gain is nearly the largest (what is missing is less than
     `TIE` of the largest, and than `TIE_OF_RANGE` of the difference between largest and smallest), moved to the top of a
     parabola through it and its neighbours, and held `BELOW_UNSTEADY` below unsteady ones. This is multiplied by
     (steps / total_steps)^`PROBE_LENGTH_POWER` and held below divergence.
@@ -242,6 +245,8 @@ def _ranking(tried: Mapping[int, Tried], steady: Mapping[int, Tried], chosen: in
     if best not in steady:
         parts[0] += ", but its loss rose on the way"
         parts.append(f"{tried[best_steady].lr:.1e} scored best of the steady ones")
+    elif not tried[best].steady:
+        parts[0] += ", though its loss rose on the way"
     if chosen != best_steady:
         share = tried[chosen].gain / tried[best_steady].gain
         parts.append(f"{tried[chosen].lr:.1e} gained {share:.0%} as much at a lower lr")
@@ -259,9 +264,18 @@ def _next_rung(tried: Mapping[int, Tried], highest: int) -> int | None:
 
 
 def _steady(tried: Mapping[int, Tried]) -> dict[int, Tried]:
-    """Return the steady short trainings below the lowest unsteady one: a network that has died is steady above it."""
-    lowest = min((rung for rung, each in tried.items() if not each.steady or each.gain == -math.inf), default=math.inf)
-    return {rung: each for rung, each in tried.items() if rung < lowest}
+    """Return the short trainings below the lowest unsteady one: a network that has died is steady above it.
+
+    One that gained more than all below it, and whose loss fell by more than it rose, is not held against its learning
+    rate: with RMSprop, and on targets with a large mean, the best ones rise on the way.
+    """
+    found: dict[int, Tried] = {}
+    for rung, each in sorted(tried.items()):
+        pays = each.recovered and bool(found) and each.gain > max(lower.gain for lower in found.values())
+        if each.gain == -math.inf or not (each.steady or pays):
+            break
+        found[rung] = each
+    return found
 
 
 def _vertex(gains: list[float]) -> float:

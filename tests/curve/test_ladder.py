@@ -49,14 +49,15 @@ def curve(top=1.0):
 
 FALLING = np.linspace(2.0, 1.0, 50)
 RISING_AGAIN = FALLING + 0.5 * np.exp(-((np.arange(50) - 25) ** 2) / 20)
+EXPLODING = FALLING + 3.0 * np.exp(-((np.arange(50) - 25) ** 2) / 20)
 
 
-def valley(best, *, floor=0.5, scale=1.0, offset=0.0, steady_below=math.inf):
+def valley(best, *, floor=0.5, scale=1.0, offset=0.0, steady_below=math.inf, unsteady=RISING_AGAIN):
     """Return a probe whose score is a parabola in the logarithm of the rate."""
 
     def probe(_, lr):
         score = offset + scale * (floor + 0.3 * math.log10(lr / best) ** 2)
-        return ShortTraining(score, offset + scale * (FALLING if lr < steady_below else RISING_AGAIN))
+        return ShortTraining(score, offset + scale * (FALLING if lr < steady_below else unsteady))
 
     return probe
 
@@ -147,17 +148,28 @@ class TestRefine:
 
         assert all(lr <= divergence_lr(diverging, CONTEXT) * (1 + 1e-9) for lr, _ in probes)
 
-    def test_an_lr_at_which_the_loss_rises_again_is_not_chosen_however_well_it_scores(self):
+    def test_an_lr_at_which_the_loss_explodes_is_not_chosen_however_well_it_scores(self):
         own = suggest("auto", curve(), CONTEXT).lr
         context = Context(total_steps=50)
         edge = own * 10 ** (0.5 / PER_DECADE)
 
         free = refine(valley(own * 5), 2.0, curve(), context, 50).suggestion
-        held = refine(valley(own * 5, steady_below=edge), 2.0, curve(), context, 50).suggestion
+        held = refine(valley(own * 5, steady_below=edge, unsteady=EXPLODING), 2.0, curve(), context, 50).suggestion
 
         assert free.lr > edge > held.lr
         assert "unsteady at" in held.reason
         assert "unsteady" not in free.reason
+
+    def test_a_rise_that_pays_is_not_held_against_an_lr(self):
+        own = suggest("auto", curve(), CONTEXT).lr
+        context, edge = Context(total_steps=50), own * 10 ** (0.5 / PER_DECADE)
+
+        paid = refine(valley(own * 5, steady_below=edge), 2.0, curve(), context, 50)
+        lost = refine(valley(own, steady_below=edge), 2.0, curve(), context, 50)
+
+        assert paid.suggestion.lr > edge
+        assert "scored best, though its loss rose on the way" in paid.suggestion.reason
+        assert lost.suggestion.lr < own
 
     def test_where_all_are_unsteady_the_score_decides(self):
         own = suggest("auto", curve(), CONTEXT).lr
