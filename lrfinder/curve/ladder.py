@@ -28,11 +28,13 @@ RUNGS_ABOVE = 2  # learning rates between the curve's own suggestion and the fir
 TIE = 0.02  # gains that differ by less than this share count as equal: the lowest learning rate is taken
 TIE_OF_RANGE = 0.1  # and by less than this share of how far the gains of the steady ones differ
 ALIKE = 1e-3  # gains of which none differs by more than this share are those of dead networks: a decade further down
-PROBE_LENGTH_POWER = 0.2  # shorter trainings want higher learning rates: lr ~ steps^-this
+PROBE_LENGTH_POWER = 0.15  # shorter trainings want higher learning rates: lr ~ steps^-this
 DIVERGENCE_MARGIN = 1.5  # divides the lr of divergence, for the largest lr that is suggested
 UNSTEADY_SHARE = 0.1  # share of its fall that the loss of an unsteady short training takes back
 UNSTEADY_NOISE = 2.5  # standard deviations of a single loss that it rises
-BELOW_UNSTEADY = 3.5  # divides the lowest unsteady lr: a longer training stays near it for longer
+RISE_THAT_MAY_PAY = 1.0  # share of its fall that an unsteady one may take back that scored better than all below it
+RISE_OF_LOST = 0.5  # where all have taken back more than this share, the next one is a decade further down
+BELOW_UNSTEADY = 4.5  # divides the lowest unsteady lr: a longer training stays near it for longer
 PROBE_EDGE_SHARE = 0.04  # share of the losses at either end that is not searched for a rise
 
 
@@ -55,13 +57,13 @@ class Tried(NamedTuple):
         lr: The learning rate.
         gain: How far the score fell, minus infinity where the training diverged.
         steady: Whether the training loss fell without a clear rise.
-        recovered: Whether it fell by more than it rose on the way.
+        rise: How far it rose on the way, as a share of its fall.
     """
 
     lr: float
     gain: float
     steady: bool
-    recovered: bool = False
+    rise: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,8 @@ def refine(
     """Try a few learning rates about the one that the curve suggests, and choose.
 
     The first one lies above that, yet below divergence. The next ones go down while that gains more, and up where the
-    highest one has gained the most.
+    highest one has gained the most. Where all have ended alike, or rose by more than half of what they fell, the next
+    one is a decade further down.
 
     Args:
         probe: `probe(index, lr)` restores the snapshot and trains for `steps` steps with the whole schedule in them, on
@@ -135,7 +138,7 @@ def refine(
         trained = probe(len(probes), lr)
         probes.append((lr, trained.score))
         gain = initial_score - trained.score if math.isfinite(trained.score) else -math.inf
-        tried[rung] = Tried(lr, gain, is_steady(trained.losses), largest_rise(trained.losses)[0] <= 1)
+        tried[rung] = Tried(lr, gain, is_steady(trained.losses), largest_rise(trained.losses)[0])
         rung = _next_rung(tried, highest)
     try:
         suggestion = choose(tried, top, curve, context, steps)
@@ -255,7 +258,8 @@ def _ranking(tried: Mapping[int, Tried], steady: Mapping[int, Tried], chosen: in
 
 def _next_rung(tried: Mapping[int, Tried], highest: int) -> int | None:
     gains, steady = [each.gain for each in tried.values()], _steady(tried)
-    if len(tried) > 1 and max(gains) - min(gains) <= ALIKE * abs(max(gains)):
+    alike = max(gains) - min(gains) <= ALIKE * abs(max(gains))
+    if len(tried) > 1 and (alike or all(each.rise > RISE_OF_LOST for each in tried.values())):
         return min(tried) - PER_DECADE
     best = max(steady, key=lambda rung: (steady[rung].gain, -rung), default=min(tried))
     if len(tried) == 1 or best == min(tried):
@@ -271,7 +275,7 @@ def _steady(tried: Mapping[int, Tried]) -> dict[int, Tried]:
     """
     found: dict[int, Tried] = {}
     for rung, each in sorted(tried.items()):
-        pays = each.recovered and bool(found) and each.gain > max(lower.gain for lower in found.values())
+        pays = each.rise <= RISE_THAT_MAY_PAY and bool(found) and each.gain > max(lower.gain for lower in found.values())
         if each.gain == -math.inf or not (each.steady or pays):
             break
         found[rung] = each

@@ -149,9 +149,9 @@ class TestRefine:
         assert all(lr <= divergence_lr(diverging, CONTEXT) * (1 + 1e-9) for lr, _ in probes)
 
     def test_an_lr_at_which_the_loss_explodes_is_not_chosen_however_well_it_scores(self):
-        own = suggest("auto", curve(), CONTEXT).lr
         context = Context(total_steps=50)
-        edge = own * 10 ** (0.5 / PER_DECADE)
+        own = suggest("auto", curve(), context).lr
+        edge = own * 10 ** (1.5 / PER_DECADE)
 
         free = refine(valley(own * 5), 2.0, curve(), context, 50).suggestion
         held = refine(valley(own * 5, steady_below=edge, unsteady=EXPLODING), 2.0, curve(), context, 50).suggestion
@@ -206,6 +206,15 @@ class TestDeadNetworks:
     def test_short_trainings_that_all_end_alike_are_followed_by_one_a_decade_further_down(self):
         found = refine(lambda _, lr: ShortTraining(0.8, FALLING), 2.0, curve(), CONTEXT, 125)
         assert found.probes[2][0] == pytest.approx(found.probes[1][0] / 10)
+
+    def test_short_trainings_that_all_rise_again_are_followed_by_one_a_decade_further_down(self):
+        own = suggest("auto", curve(), CONTEXT).lr
+
+        exploding = refine(valley(own, steady_below=0.5 * own, unsteady=EXPLODING), 2.0, curve(), CONTEXT, 125).probes
+        rising_a_little = refine(valley(own, steady_below=0.5 * own), 2.0, curve(), CONTEXT, 125).probes
+
+        assert exploding[2][0] == pytest.approx(exploding[1][0] / 10)
+        assert rising_a_little[2][0] > exploding[2][0]
 
     def test_a_large_first_gain_makes_no_tie_of_what_is_left_to_gain(self):
         # From 225 to 1.8 or to 3.9: the same share of the gain, and yet half of what could be had.
