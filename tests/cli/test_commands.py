@@ -581,19 +581,11 @@ def _section(text, title):
 
 def test_the_readmes_commands_work_as_written(project, capsys):
     blocks = _section(README.read_text(encoding="utf-8"), "Command line")
-    for code in (code for language, code in blocks if language == "python"):
-        name = re.match(r"# (\S+\.py)\n", code)
-        assert name, "a file of the README's begins with its name"
-        Path(name[1]).write_text(code)
     commands = [line for language, block in blocks if language == "bash" for line in block.splitlines()]
     assert commands
     for command in commands:
-        if command.startswith("lrfinder ") and "|" not in command:  # saves loading torch again
-            assert main(shlex.split(command)[1:]) == 0, command
-        else:
-            ended = shell(command, project)
-            assert ended.returncode == 0, f"{command}\n{ended.stderr}"
-            assert float(ended.stdout) > 0, command
+        assert command.startswith("lrfinder ")
+        assert main(shlex.split(command)[1:]) == 0, command
     written = {name for command in commands for name in re.findall(r"\S+\.(?:png|json)", command)}
     assert written
     assert [name for name in written if not Path(name).exists()] == []
