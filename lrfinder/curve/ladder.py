@@ -199,10 +199,10 @@ def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Contex
     """Return the suggestion that short trainings lead to.
 
     An unsteady one counts as steady where it gained more than all steady ones below it, and its loss fell by more than
-    it rose. Of the steady ones it takes the lowest learning rate whose gain is nearly the largest (what is missing is less than
-    `TIE` of the largest, and than `TIE_OF_RANGE` of the difference between largest and smallest), moved to the top of a
-    parabola through it and its neighbours, and held `BELOW_UNSTEADY` below unsteady ones. This is multiplied by
-    (steps / total_steps)^`PROBE_LENGTH_POWER` and held below divergence.
+    it rose. Of the steady ones it takes the lowest learning rate whose gain is nearly the largest (what is missing is
+    less than `TIE` of the largest, and than `TIE_OF_RANGE` of the difference between largest and smallest), moved to
+    the top of a parabola through it and its neighbours, and held `BELOW_UNSTEADY` below unsteady ones. This is
+    multiplied by (steps / total_steps)^`PROBE_LENGTH_POWER` and held below divergence.
 
     Args:
         tried: The short trainings by their rung, `PER_DECADE` a decade.
@@ -275,7 +275,8 @@ def _steady(tried: Mapping[int, Tried]) -> dict[int, Tried]:
     """
     found: dict[int, Tried] = {}
     for rung, each in sorted(tried.items()):
-        pays = each.rise <= RISE_THAT_MAY_PAY and bool(found) and each.gain > max(lower.gain for lower in found.values())
+        most = max((lower.gain for lower in found.values()), default=math.inf)
+        pays = each.rise <= RISE_THAT_MAY_PAY and each.gain > most
         if each.gain == -math.inf or not (each.steady or pays):
             break
         found[rung] = each
