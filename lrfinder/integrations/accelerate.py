@@ -153,24 +153,24 @@ class _AcceleratedStep(TrainingStep):
         super().__init__(batch_loss, optimizer, **options)
         self._accelerator = accelerator
         self._accelerated = optimizer
-        self._clip_grad_norm = accelerator.clip_grad_norm_  # unscales first
+        self.clip_grad_norm = accelerator.clip_grad_norm_  # unscales first
 
     def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
         self._accelerator.sync_gradients = True  # the optimizer does nothing without: it would keep old gradients
         return super().__call__(micro_batches)
 
-    def _forward_backward(self, batch: Any, count: int, *, last: bool) -> Tensor:
+    def forward_backward(self, batch: Any, count: int, *, last: bool) -> Tensor:
         self._accelerator.sync_gradients = last
         if last or self._accelerator.gradient_state.plugin_kwargs.get("sync_each_batch", False):
-            return super()._forward_backward(batch, count, last=last)
-        with self._accelerator.no_sync(self._batch_loss.model):
-            return super()._forward_backward(batch, count, last=last)
+            return super().forward_backward(batch, count, last=last)
+        with self._accelerator.no_sync(self.batch_loss.model):
+            return super().forward_backward(batch, count, last=last)
 
-    def _clip_or_measure(self, scale: float = 1.0) -> None:
-        if self.record_grad_norm and self._max_grad_norm is None:
+    def clip_or_measure(self, scale: float = 1.0) -> None:
+        if self.record_grad_norm and self.max_grad_norm is None:
             self._accelerator.unscale_gradients(self._accelerated)  # clipping does it by itself
-        super()._clip_or_measure(scale)
+        super().clip_or_measure(scale)
 
-    def _update(self) -> None:
-        super()._update()
-        self.skipped = self._ranks.any_skipped(self._accelerated.step_was_skipped)
+    def update(self) -> None:
+        super().update()
+        self.skipped = self.ranks.any_skipped(self._accelerated.step_was_skipped)

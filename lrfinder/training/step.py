@@ -41,6 +41,8 @@ class Step(Protocol):
 class TrainingStep:
     """Forward, backward, clipping and the optimizer's step over one or several micro-batches.
 
+    An integration overrides `forward_backward`, `clip_or_measure` or `update` where its framework has a way of its own.
+
     Args:
         batch_loss: How a batch becomes a loss.
         optimizer: The optimizer whose learning rate is swept.
@@ -54,7 +56,11 @@ class TrainingStep:
 
     Attributes:
         skipped: Whether the scaler kept the last call from stepping.
+        batch_loss: As given.
         accumulation_steps: As given.
+        max_grad_norm: As given.
+        ranks: As given.
+        clip_grad_norm: `clip_grad_norm(parameters, max_norm)` clips the gradients and returns their norm.
         record_grad_norm: Whether `grad_norm` is wanted.
         grad_norm: The norm of the last call's gradients, unscaled and before clipping; with a closure, of its first
             call.
@@ -76,19 +82,19 @@ class TrainingStep:
         self.record_grad_norm: bool | None = False
         self.grad_norm: Tensor | None = None
         self.accumulation_steps = accumulation_steps
-        self._ranks = ranks
-        self._batch_loss = batch_loss
+        self.ranks = ranks
+        self.batch_loss = batch_loss
         self._move = partial(move, device=batch_loss.device)
         self._optimizer = optimizer
         self._scaler = grad_scaler
-        self._max_grad_norm = max_grad_norm
+        self.max_grad_norm = max_grad_norm
         self._backward = backward
         # Held from the start: after a fault in the middle of a step FSDP2 would enumerate other parameters.
         self._parameters = [p for p in batch_loss.model.parameters() if p.requires_grad]
         required, two_passes = needs_closure(optimizer), has_two_passes(optimizer)
         self._closure = required or two_passes if closure is None else closure
         self._gradients_first = two_passes or not required  # LBFGS computes all of them by the closure
-        self._clip_grad_norm: Callable[..., Any] = nn.utils.clip_grad_norm_
+        self.clip_grad_norm: Callable[..., Any] = nn.utils.clip_grad_norm_
 
     def __call__(self, micro_batches: Sequence[Any]) -> Tensor:
         """Take one optimizer step.
@@ -107,26 +113,39 @@ class TrainingStep:
             return self._step_with_closure(batches)
         self._optimizer.zero_grad()
         loss = self._accumulate(batches)
-        self._update()
+        self.update()
         return loss
 
     def _accumulate(self, batches: Sequence[Any]) -> Tensor:
         count = len(batches)
         if count == 1:
-            return self._forward_backward(batches[0], 1, last=True)
+            return self.forward_backward(batches[0], 1, last=True)
         shares = []
         for index, batch in enumerate(batches):
             try:
-                shares.append(self._forward_backward(batch, count, last=index == count - 1))
+                shares.append(self.forward_backward(batch, count, last=index == count - 1))
             except SkippedBatchError:  # noqa: PERF203
-                if self._ranks.is_distributed or (index == count - 1 and not shares):
+                if self.ranks.is_distributed or (index == count - 1 and not shares):
                     raise
         total = sum(shares[1:], shares[0])
         return total if len(shares) == count else total * (count / len(shares))
 
-    def _forward_backward(self, batch: Any, count: int, *, last: bool) -> Tensor:  # noqa: ARG002 - for integrations
-        # Before the last micro-batch a framework may keep the gradients to its rank.
-        loss = self._batch_loss(batch)
+    def forward_backward(self, batch: Any, count: int, *, last: bool) -> Tensor:  # noqa: ARG002 - for integrations
+        """Add the gradients of one micro-batch.
+
+        Args:
+            batch: The micro-batch.
+            count: How many there are in this step.
+            last: Whether it is the last one; before that, a framework may keep the gradients to its rank.
+
+        Returns:
+            Its share of the step's loss, detached.
+
+        Raises:
+            ArgumentError: The loss has no gradient.
+            SkippedBatchError: There is no loss.
+        """  # noqa: DOC502 - raised by batch_loss
+        loss = self.batch_loss(batch)
         if not loss.requires_grad:
             raise ArgumentError(
                 "The loss must depend on trainable parameters, got a loss without a gradient; "
@@ -137,7 +156,7 @@ class TrainingStep:
             share = share / count
         elif loss.is_leaf or loss._is_view():
             share = share.clone()  # of a parameter, say, which the step will change
-        self._ranks.before_backward()
+        self.ranks.before_backward()
         if count > 1 and self._backward is None:
             loss = loss / count
         if self._scaler is not None:
@@ -146,25 +165,25 @@ class TrainingStep:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         else:
             self._backward(loss)
-        self._ranks.after_backward()
+        self.ranks.after_backward()
         return share
 
-    def _update(self) -> None:
-        """Clip and step; where a framework has its own way, its integration has it here."""
+    def update(self) -> None:
+        """Clip the gradients and take the optimizer's step."""
         if self._scaler is None:
-            self._clip_or_measure()
+            self.clip_or_measure()
             self._step_without_closure()
         else:
             self._step_scaled(self._scaler)
 
-    def _clip_or_measure(self, scale: float = 1.0) -> None:
+    def clip_or_measure(self, scale: float = 1.0) -> None:
         """Clip the gradients if that is asked for, and record their norm if it is wanted.
 
         Args:
             scale: What the gradients are multiplied by, where they are not clipped.
         """
-        if self._max_grad_norm is not None:
-            norm = self._clip(self._max_grad_norm)
+        if self.max_grad_norm is not None:
+            norm = self._clip(self.max_grad_norm)
         elif self.record_grad_norm:
             norm = total_grad_norm(self._parameters) / scale
         else:
@@ -190,17 +209,17 @@ class TrainingStep:
                 f"LRFinder(max_grad_norm={max_norm}) cannot clip sparse gradients, which torch has no norm "
                 "for; use Embedding(sparse=False), or leave max_grad_norm out."
             )
-        return self._clip_grad_norm(self._parameters, max_norm)
+        return self.clip_grad_norm(self._parameters, max_norm)
 
     def _step_scaled(self, scaler: torch.amp.GradScaler) -> None:
-        if self._max_grad_norm is not None:
+        if self.max_grad_norm is not None:
             scaler.unscale_(self._optimizer)
         # Reads the scale from the device, as the scaler itself reads whether a gradient overflowed.
         before = scaler.get_scale()
-        self._clip_or_measure(before)
+        self.clip_or_measure(before)
         scaler.step(self._optimizer)
         scaler.update()
-        self.skipped = self._ranks.any_skipped(scaler.get_scale() < before)
+        self.skipped = self.ranks.any_skipped(scaler.get_scale() < before)
 
     def _step_with_closure(self, batches: Sequence[Any]) -> Tensor:
         losses: list[Tensor] = []
@@ -210,7 +229,7 @@ class TrainingStep:
         def closure() -> Tensor:
             self._optimizer.zero_grad()
             loss = self._accumulate(batches)
-            self._clip_or_measure()
+            self.clip_or_measure()
             losses.append(loss)
             norms.append(self.grad_norm)
             return loss
