@@ -164,7 +164,7 @@ class Search:
             curve=_mean(self._complete, smoothing) if self._complete else _curve_of(self._sweep, smoothing),
             repeats=tuple(self._complete),
             refined=self._refined,
-            context=replace(self._context, batch_size=self.batches.batch_size),
+            context=self._known(),
             group_ratios=tuple(self._lrs.ratios),
             fixed_lrs=() if self.options.group is None else tuple(self._lrs.fixed_lrs),
             initial_lrs=tuple(self._lrs.peak_lrs),
@@ -175,6 +175,12 @@ class Search:
             groups_without_effect=self._without_effect,
             any_moved=self._any_moved,
         )
+
+    def _known(self) -> Context:
+        """Return the context with what the batches have shown."""
+        length, count = self.batches.epoch_length, self._step.accumulation_steps
+        points = None if length is None or length % count else length // count
+        return replace(self._context, batch_size=self.batches.batch_size, epoch_points=points)
 
     def _run_sweeps(self) -> None:
         options = self.options
@@ -286,7 +292,7 @@ class Search:
             return ShortTraining(self._score(measure, losses), losses)
 
         return refine(
-            probe, start, curve, self._context, steps, reused_batches=lambda: self.ranks.mean(float(reused_batches)) > 0
+            probe, start, curve, self._known(), steps, reused_batches=lambda: self.ranks.mean(float(reused_batches)) > 0
         )
 
     def _train_short(self, batches: Batches, lr: float, steps: int) -> Floats | None:

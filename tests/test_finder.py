@@ -99,7 +99,7 @@ def test_what_is_known_of_the_training_is_kept():
     assert result.rule == "fastai_steep"
     assert dataclasses.asdict(result.context) == {
         "optimizer": "SGD", "momentum": 0.8, "total_steps": 70, "schedule": "cosine", "val": False,
-        "batch_size": 16, "end_lr": 1e-2,
+        "batch_size": 16, "end_lr": 1e-2, "epoch_points": result.context.epoch_points,
     }  # fmt: skip
     meta = dict(result.meta)
     assert set(meta.pop("versions")) == {"lrfinder", "torch", "numpy", "python"}
@@ -107,6 +107,15 @@ def test_what_is_known_of_the_training_is_kept():
         "accumulation_steps": 2, "world_size": 1, "device": "cpu",
     }  # fmt: skip
     result.to_dict()
+
+
+@quiet
+@pytest.mark.parametrize(("accumulation_steps", "points"), [(1, 4), (2, 2), (3, None)])
+def test_the_points_of_an_epoch_are_known_where_they_are_a_whole_number(accumulation_steps, points):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    finder = LRFinder(model, optimizer, nn.CrossEntropyLoss(), accumulation_steps=accumulation_steps)
+    assert finder.find(list(pairs())[:4], **SHORT).context.epoch_points == points
 
 
 @quiet

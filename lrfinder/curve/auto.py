@@ -11,11 +11,12 @@ import numpy as np
 
 from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.divergence import median_of_three
+from lrfinder.curve.epochs import over_epochs
 from lrfinder.curve.explosion import before_explosion, first_divergence_lr, first_explosion
 from lrfinder.curve.remedies import how_to_see_divergence
 from lrfinder.errors import NoSuggestionError
 
-__all__ = ["choose", "for_training", "valley_lr"]
+__all__ = ["choose", "for_training", "points_per_decade", "valley_lr"]
 
 BELOW_VALLEY = 4.2  # divides the middle of the valley: a training stays at an lr that the sweep only passes
 WIDEST_GAP = 0.5  # of log(lr), that a single point counts for
@@ -25,6 +26,10 @@ BELOW_DIVERGENCE = 5.0  # divides the lr of divergence where the valley is lost 
 BELOW_ALWAYS = 2.0  # divides the lr of divergence, for the largest lr that is ever suggested
 RMSPROP_FACTOR = 2.0  # multiplies every lr for RMSprop, whose first steps are up to 1 / sqrt(1 - alpha) too long
 CLEAR_VALLEY = 2.5  # standard deviations of a single loss that the depth of a clear valley exceeds
+STILL_FALLING = 2.0  # the loss still falls at the end if the last lr is less than this factor above the lowest loss
+UNSEEN_ABOVE = 2.0  # multiplies the lr where it does: the upper part of the valley was not tried
+GAP_AT_START = 100.0  # the second lr of a linear grid is more than this factor above the first
+UNSEEN_BELOW = 3.0  # divides the lr where it is: the lower part of the valley was not tried
 POINTS_PER_DECADE = 20  # density of the sweep that the divisors hold for, that of about num_iter=100
 DENSITY_POWER = 0.5  # a denser sweep has its features at lower learning rates: divisor ~ density^-this
 MEASURED_DENSITIES = (5, 100)  # points per decade for which that was measured; the ends count beyond them
@@ -69,6 +74,12 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
 
     The schedule changes nothing: no factor for a schedule lowers the regret on tasks that were left out.
 
+    A range may show one half of the valley only. Where the loss still falls at the end of an exponential grid, the
+    divisor is half as large. Where a linear grid leaves more than two decades between its first two learning rates, it
+    is three times as large.
+
+    Losses of data with only a few batches count as the mean of their epoch.
+
     Either is twice as high for RMSprop: its second moment starts at zero and is not corrected for that, so that its
     first steps are up to 10 times too long and a sweep sees everything at lower learning rates. Both are held below
     half of divergence, and of the first explosion.
@@ -83,6 +94,7 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
     Raises:
         NoSuggestionError: If the loss neither fell nor rose clearly, so that the curve tells nothing.
     """
+    curve = over_epochs(curve, context)
     divergence = _highest_lr(curve, context)
     curve = before_explosion(curve)
     if divergence is None and not (curve.has_clear_descent and curve.depth > 0):
@@ -91,12 +103,13 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
             f"{how_to_see_divergence(curve, context)} Larger batches or repeats make the noise smaller."
         )
     if divergence is None or curve.depth > CLEAR_VALLEY * curve.noise:
-        anchor = _valley(curve)
+        anchor = _valley(curve, ended=divergence is not None)
     else:
         anchor = _Anchor(divergence, BELOW_DIVERGENCE, "divergence", ", as noise hides the valley")
-    divisor = anchor.divisor / (_points_per_decade(curve, anchor.lr) / POINTS_PER_DECADE) ** DENSITY_POWER
+    divisor = anchor.divisor / (points_per_decade(curve, anchor.lr) / POINTS_PER_DECADE) ** DENSITY_POWER
     factor = (ASSUMED_STEPS / (context.total_steps or ASSUMED_STEPS)) ** LENGTH_POWER
     divisor /= RMSPROP_FACTOR if context.optimizer == "RMSprop" else 1.0
+    divisor *= UNSEEN_BELOW if _starts_with_gap(curve) else 1.0
     lr = anchor.lr / divisor * factor
     if divergence is not None and divergence / BELOW_ALWAYS < lr:
         return divergence / BELOW_ALWAYS, f"divergence {divergence:.1e} / {BELOW_ALWAYS}, the highest that is suggested"
@@ -123,18 +136,32 @@ def for_training(factor: float, context: Context) -> str:
     return f"x {factor:#.2g} for a training of {context.total_steps or 0:,} steps with {context.schedule}"
 
 
-def _valley(curve: Curve) -> _Anchor:
+def _valley(curve: Curve, *, ended: bool) -> _Anchor:
     shares = np.clip((curve.plateau - curve.unit_smoothed) / curve.depth, 0.0, 1.0)
     log_lrs = np.log(curve.lrs)
     # Learning rates need not be evenly spaced, but no point stands for a gap about it that was not measured.
     weights = shares**2 * np.minimum(np.gradient(log_lrs), WIDEST_GAP)
     middle = math.exp(float(np.average(log_lrs, weights=weights)))
     highest = WIDEST_VALLEY * valley_lr(curve)
+    if middle <= highest and not ended and _still_falls(curve):
+        divisor = BELOW_VALLEY / UNSEEN_ABOVE
+        return _Anchor(middle, divisor, "valley's middle", ", as the loss still fell at the end")
     if middle <= highest:
         return _Anchor(middle, BELOW_VALLEY, "valley's middle")
     return _Anchor(
         highest, BELOW_VALLEY, "valley's middle held near its beginning,", ", as the loss stays low far above it"
     )
+
+
+def _still_falls(curve: Curve) -> bool:
+    """Return whether an exponential grid ended before the lowest loss was passed."""
+    gaps = np.diff(np.log(curve.lrs))
+    evenly = len(gaps) > 0 and float(gaps.max()) < 2 * float(gaps[-1])
+    return evenly and float(curve.lrs[-1]) < STILL_FALLING * float(curve.lrs[curve.lowest_index])
+
+
+def _starts_with_gap(curve: Curve) -> bool:
+    return len(curve) > 1 and float(curve.lrs[1] / curve.lrs[0]) > GAP_AT_START
 
 
 def valley_lr(curve: Curve) -> float:
@@ -150,8 +177,8 @@ def _highest_lr(curve: Curve, context: Context) -> float | None:
     return min((lr for lr in found if lr is not None), default=None)
 
 
-def _points_per_decade(curve: Curve, lr: float) -> float:
-    # About this learning rate: a sweep in linear steps becomes ever denser.
+def points_per_decade(curve: Curve, lr: float) -> float:
+    """Return the density of the sweep about a learning rate: one in linear steps becomes ever denser."""
     if len(curve) < 2:
         return POINTS_PER_DECADE
     decades = np.log10(curve.lrs)

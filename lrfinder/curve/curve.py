@@ -133,6 +133,7 @@ class Context:
         end_lr: The last learning rate that the user asked for, None where a scout chose it.
         val: Whether each loss was measured after its step, on held-out data.
         batch_size: Samples in a batch, None where unknown.
+        epoch_points: Optimizer steps in an epoch of the loader, None where no epoch ended or they are no whole number.
     """
 
     optimizer: str = ""
@@ -142,6 +143,7 @@ class Context:
     end_lr: float | None = None
     val: bool = False
     batch_size: int | None = None
+    epoch_points: int | None = None
 
 
 NOTHING_KNOWN = Context()

@@ -1,12 +1,16 @@
 """Warnings about a curve that is hard to trust."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from lrfinder.curve.auto import valley_lr
+from lrfinder.curve.auto import points_per_decade, valley_lr
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
+from lrfinder.curve.epochs import over_epochs
 from lrfinder.curve.explosion import first_divergence_lr
 from lrfinder.curve.remedies import how_to_see_divergence, why_few_points
 from lrfinder.curve.rules import suggest
+from lrfinder.curve.smoothing import smooth
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.curve.sweep import MIN_POINTS
 from lrfinder.errors import NoSuggestionError
@@ -15,9 +19,16 @@ __all__ = ["curve_warnings"]
 
 FEW_POINTS = 10  # fewer points below divergence show no shape
 STILL_FALLING = 2.0  # the lowest loss is at the end if the last learning rate is less than this factor above it
-VALLEY_AT_END = 5.0  # and the valley if it begins less than this factor below the last learning rate
+VALLEY_AT_END = 3.0  # and the valley if it begins less than this factor below the last learning rate
 FEW_POINTS_FLAT = 40  # with more points below divergence, that is enough to go by where noise hides the descent
 WIDE_GAP = 3.0  # neighbours of which one is this factor above the other leave a gap
+SPARSE = 15.0  # points per decade, fewer than those of a sweep on a scouted range
+MANY_POINTS = 40  # half of fewer says little
+UNSTABLE = 10.0  # factor by which half of the points disagree with all of them where there are too few
+AT_ONCE = 3.0  # the loss falls at once if it does below this factor above the first learning rate
+AT_ONCE_SHARE = 0.7  # by this share of its whole fall
+AT_ONCE_NOISE = 3.0  # and by this many typical differences of neighbours
+FAR_ABOVE_START = 5.0  # that is doubtful where the suggestion is more than this factor above the first learning rate
 
 
 def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
@@ -33,6 +44,7 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
     if len(curve) < MIN_POINTS:
         count = f"only {len(curve)} point{'s' * (len(curve) != 1)}" if len(curve) else "no points"
         return [f"The curve has {count}. {why_few_points(curve)}"]
+    curve = over_epochs(curve, context)
     divergence = first_divergence_lr(curve, context)
     below = len(curve) if divergence is None else int(np.count_nonzero(curve.lrs < divergence))
     found = []
@@ -51,15 +63,14 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
         found.append(f"The loss did not diverge up to the last learning rate {curve.lrs[-1]:.1e}. {remedy}")
     elif divergence is not None and below < FEW_POINTS:
         found.append(f"Only few points lie below divergence at {divergence:.1e}. Lower start_lr, or raise num_iter.")
-    return found + _misplaced(curve, context)
+    lr = _suggested(curve, context)
+    if lr is None:
+        return found
+    return found + (_misplaced(curve, lr) or _falls_at_once(curve, lr) or _unstable(curve, context, lr))
 
 
-def _misplaced(curve: Curve, context: Context) -> list[str]:
+def _misplaced(curve: Curve, lr: float) -> list[str]:
     """Return what is doubtful about the place of the suggested learning rate among those that were tried."""
-    try:
-        lr = suggest("auto", curve, context).lr
-    except NoSuggestionError:
-        return []
     if lr < curve.lrs[0]:
         return [f"The suggestion {lr:.1e} lies below the first learning rate {curve.lrs[0]:.1e}. Lower start_lr."]
     above = int(np.searchsorted(curve.lrs, lr))
@@ -71,3 +82,54 @@ def _misplaced(curve: Curve, context: Context) -> list[str]:
         remedy = "Use mode='exponential', a narrower range, or a larger num_iter."
         return [f"The suggestion {lr:.1e} lies in a gap: {gap}. {remedy}"]
     return []
+
+
+def _falls_at_once(curve: Curve, lr: float) -> list[str]:
+    """Return a doubt where the range may begin above the learning rates that work.
+
+    A network that breaks in the first steps still learns the mean of its targets, and the sweep shows a valley.
+    """
+    losses, start = curve.unit_losses, float(curve.lrs[0])
+    index = int(np.searchsorted(curve.lrs, AT_ONCE * start))
+    if lr <= FAR_ABOVE_START * start or not MIN_POINTS <= index <= len(curve) - MIN_POINTS:
+        return []
+    first = float(np.median(losses[:3]))
+    fall = first - float(np.median(losses[index - 2 : index + 3]))
+    noise = float(np.median(np.abs(np.diff(losses[: 2 * index]))))
+    if fall <= max(AT_ONCE_SHARE * (first - curve.lowest), AT_ONCE_NOISE * noise):
+        return []
+    fact = f"Most of the fall is over at {curve.lrs[index]:.1e}, near the first learning rate {start:.1e}"
+    return [f"{fact}: the range may begin above the learning rates that work. Lower start_lr."]
+
+
+def _unstable(curve: Curve, context: Context, lr: float) -> list[str]:
+    """Return a doubt where a sparse sweep's suggestion hangs on single points."""
+    if len(curve) < MANY_POINTS or points_per_decade(curve, lr) >= SPARSE:
+        return []
+    found = [_suggested(_every_second(curve, first), context) for first in (0, 1)]
+    halves = [alone for alone in found if alone is not None]
+    alone = max(halves, key=lambda each: max(each / lr, lr / each), default=lr)
+    if max(alone / lr, lr / alone) <= UNSTABLE:
+        return []
+    disagreement = f"Every second point alone would suggest {alone:.1e}, all of them {lr:.1e}"
+    return [f"{disagreement}: they are too few for their noise. Raise num_iter, or narrow the range."]
+
+
+def _every_second(curve: Curve, first: int) -> Curve:
+    part = slice(first, None, 2)
+    losses = curve.losses[part]
+    return replace(
+        curve,
+        lrs=curve.lrs[part],
+        losses=losses,
+        smoothed=smooth(losses),
+        indices=curve.indices[part],
+        grad_norms=None,
+    )
+
+
+def _suggested(curve: Curve, context: Context) -> float | None:
+    try:
+        return suggest("auto", curve, context).lr
+    except NoSuggestionError:
+        return None

@@ -32,6 +32,7 @@ class Batches:
         consumed: The number of batches read so far.
         epochs: How often the loader was started again.
         batch_size: The size of the first batch, None where it is unknown.
+        epoch_length: The number of batches in an epoch, None where none has ended.
         source: The loader as it was passed.
 
     Raises:
@@ -49,6 +50,8 @@ class Batches:
         self.consumed = 0
         self.epochs = 0
         self.batch_size: int | None = None
+        self.epoch_length: int | None = None
+        self._in_epoch = 0
         self._name = name
         self.source = loader
         self._held = held_iterators(loader)
@@ -129,12 +132,14 @@ class Batches:
         if self.consumed == 0:
             self.batch_size = batch_size(batch)
         self.consumed += 1
+        self._in_epoch += 1
         if self._seen is not None:
             self._seen.append(batch)
         return batch
 
     def _start_over(self) -> None:
         self.epochs += 1
+        self.epoch_length, self._in_epoch = self._in_epoch, 0
         if not getattr(self._loader, "persistent_workers", False):
             self._shut_down()
         for owner in [self._loader, *samplers(self._loader)]:
@@ -145,7 +150,7 @@ class Batches:
 
     def restart(self) -> None:
         """Begin again with the first batch; the batches of an iterator are replayed from memory."""
-        self.epochs = 0
+        self.epochs = self._in_epoch = 0
         if self.one_shot:
             self._replay = deque(self._seen or ())
             self._seen = None

@@ -35,11 +35,13 @@ from lrfinder.training.held_out import held_out_count
 from tests.benchmarks.baselines import BASELINES, RANGES
 from tests.benchmarks.tasks import TASKS, Setup, Task, endless, fingerprint
 
-__all__ = ["PATH", "RUNGS", "SEEDS", "as_curve", "context_of", "find", "load_measured"]
+__all__ = ["FEW_BATCHES", "PATH", "RUNGS", "SEEDS", "as_curve", "context_of", "find", "load_measured"]
 
 PATH = Path(__file__).with_name("measured.json")
 SEEDS = (0, 1, 2, 3, 4)
 HELD_OUT = 8  # batches, as `val_batches` of LRFinder.find
+FEW_BATCHES = {"eight_samples_adam": 2, "eight_samples_sgd": 2, "iris_softmax_sgd": 5}
+"""Batches in an epoch, of the tasks with at most five."""
 RUNGS = range(6, -3, -1)  # about the rate of `auto`; refining itself climbs four of them
 
 
@@ -269,6 +271,7 @@ def context_of(task: Task, total_steps: int | None, schedule: str = "one_cycle")
         total_steps=total_steps,
         schedule=schedule,
         batch_size=task.batch_size,
+        epoch_points=FEW_BATCHES.get(task.name),
     )
 
 

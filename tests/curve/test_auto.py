@@ -114,3 +114,34 @@ def test_the_numbers_of_the_reason_multiply_to_the_lr(seed, noise, diverges_at, 
 def test_the_same_learning_rate_is_suggested_for_every_schedule():
     curve = measured(healthy())
     assert len({suggest("auto", curve, Context(schedule=name, total_steps=500)).lr for name in SCHEDULES}) == 1
+
+
+def test_where_the_loss_still_falls_at_the_end_the_half_of_the_valley_that_was_not_tried_is_allowed_for():
+    lrs = np.geomspace(1e-6, 1e-2, 80)
+    losses = 0.3 + 2 / (1 + (lrs / 1e-2) ** 1.5) + 0.01 * np.sin(np.arange(80))
+    cut = suggest("auto", measured(losses, lrs), Context(total_steps=1000))
+    assert "as the loss still fell at the end" in cut.reason
+    assert lrs[-1] / 10 < cut.lr < lrs[-1]
+
+
+def test_in_a_linear_grid_that_falls_at_its_end_nothing_is_added():
+    lrs = np.linspace(1e-4, 1e-1, 100)
+    losses = 0.3 + 2 / (1 + (lrs / 0.1) ** 1.5) + 0.01 * np.sin(np.arange(100))
+    assert "still fell" not in suggest("auto", measured(losses, lrs)).reason
+
+
+def test_a_linear_grid_that_begins_with_a_wide_gap_gets_a_third():
+    losses = np.where(np.arange(100) < 20, 2.0, np.where(np.arange(100) < 60, 1.0, 9.0)) + 0.01 * np.sin(np.arange(100))
+    lrs = np.linspace(1e-6, 1.0, 100)
+    from_the_second = np.concatenate([[lrs[1] / 2], lrs[1:]])
+    with_gap, without = (suggest("auto", measured(losses, each)).lr for each in (lrs, from_the_second))
+    assert with_gap == pytest.approx(without / 3, rel=0.05)
+
+
+def test_losses_of_two_batches_that_differ_hide_no_explosion():
+    rng = np.random.default_rng(0)
+    lrs = np.geomspace(1e-6, 10.0, 100)
+    mean = np.where(lrs < 1e-2, 1.45, np.where(lrs < 0.1, 0.2, 3.0))
+    share = np.repeat(rng.uniform(-1, 1, 50), 2) * np.tile([1, -1], 50)  # what one batch has more, the other has less
+    curve = measured(mean * (1 + share), lrs, stop_rule=False)
+    assert suggest("auto", curve, Context(epoch_points=2)).lr < 0.05

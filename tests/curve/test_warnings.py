@@ -118,3 +118,41 @@ def test_many_points_below_divergence_make_up_for_a_descent_that_noise_hides():
     losses = np.concatenate([np.full(60, 1.0), 1.3 ** np.arange(40)]) + 0.1 * rng.normal(size=100)
     assert curve_warnings(measured(losses)) == []
     assert "The curve is flat" in curve_warnings(measured(losses[40:]))[0]
+
+
+def test_a_valley_that_begins_at_the_first_points_is_named():
+    lrs = np.geomspace(1e-2, 10.0, 100)
+    losses = np.where(np.arange(100) < 6, 200.0, np.where(lrs < 5.0, 30.0, 900.0)) + 2 * np.sin(np.arange(100))
+    [warning] = curve_warnings(measured(losses, lrs=lrs))
+    assert re.search(r"Most of the fall is over at .*, near the first learning rate 1\.0e-02: .* Lower start", warning)
+        r"Most of the fall is over at .*, near the first learning rate 1\.0e-02: .* Lower start_lr", warning
+    )
+
+
+def test_a_valley_that_begins_far_above_the_first_points_is_no_reason_to_warn():
+    lrs = np.geomspace(1e-4, 10.0, 100)
+    losses = np.where(lrs < 2e-2, 200.0, np.where(lrs < 5.0, 30.0, 900.0)) + 2 * np.sin(np.arange(100))
+    assert curve_warnings(measured(losses, lrs=lrs)) == []
+
+
+def test_a_sparse_sweep_whose_halves_disagree_is_named():
+    rng = np.random.default_rng(0)
+    lrs = np.geomspace(1e-8, 10.0, 60)
+    valley = np.where(lrs < 1e-3, 2.0, np.where(lrs < 0.5, 1.3, 9.0))
+    found = [curve_warnings(measured(valley + 0.3 * rng.normal(size=60), lrs=lrs)) for _ in range(40)]
+    pattern = r"Every second point alone would suggest .*, all of them .* Raise num_iter, or narrow the range\."
+    named = [any(re.search(pattern, each) for each in warnings) for warnings in found]
+    assert sum(named) > 5
+
+
+@pytest.mark.parametrize(("num_points", "noise"), [(200, 0.3), (60, 0.02)], ids=["dense", "little noise"])
+def test_halves_are_not_asked_where_the_sweep_is_dense_and_agree_where_it_is_clear(num_points, noise):
+    for seed in range(10):
+        warnings = curve_warnings(measured(healthy(num_points, noise, seed)))
+        assert not [each for each in warnings if "Every second point" in each]
+
+
+def test_the_differences_between_a_few_batches_are_no_noise():
+    losses = measured(healthy(20) + 1.5 * np.tile([1, -1], 10), stop_rule=False)
+    assert "The curve is flat" in curve_warnings(losses)[0]
+    assert not [each for each in curve_warnings(losses, Context(epoch_points=2)) if "flat" in each]

@@ -507,6 +507,22 @@ def test_restarting_forgets_the_epochs_that_the_clone_went_through():
     assert loader.epoch == 0
 
 
+def test_the_length_of_an_epoch_is_known_once_one_has_ended():
+    batches = Batches([0, 1, 2])
+    batches.take(3)
+    assert batches.epoch_length is None
+    batches.take(1)
+    assert batches.epoch_length == 3
+
+
+def test_the_length_of_an_epoch_does_not_count_what_came_before_a_restart():
+    batches = Batches([0, 1, 2])
+    batches.take(2)
+    batches.restart()
+    batches.take(4)
+    assert batches.epoch_length == 3
+
+
 # Workers
 
 
