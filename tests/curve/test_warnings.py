@@ -124,7 +124,7 @@ def test_a_valley_that_begins_at_the_first_points_is_named():
     lrs = np.geomspace(1e-2, 10.0, 100)
     losses = np.where(np.arange(100) < 6, 200.0, np.where(lrs < 5.0, 30.0, 900.0)) + 2 * np.sin(np.arange(100))
     [warning] = curve_warnings(measured(losses, lrs=lrs))
-    assert re.search(r"Most of the fall is over at .*, near the first learning rate 1\.0e-02: .* Lower start", warning)
+    assert re.search(
         r"Most of the fall is over at .*, near the first learning rate 1\.0e-02: .* Lower start_lr", warning
     )
 
