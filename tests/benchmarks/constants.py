@@ -39,10 +39,10 @@ AUTO: Grid = {
 }
 REFINE: Grid = {
     "TIE": (0.0, 0.02, 0.04),
-    "PROBE_LENGTH_POWER": (0.1, 0.2, 0.3),
+    "PROBE_LENGTH_POWER": (0.1, 0.15, 0.2, 0.3),
     "UNSTEADY_SHARE": (0.05, 0.1, 0.2),
     "UNSTEADY_NOISE": (1.5, 2.5, 4.0),
-    "BELOW_UNSTEADY": (2.0, 3.5, 5.0),
+    "BELOW_UNSTEADY": (2.0, 3.5, 4.5, 6.0),
 }
 
 
