@@ -11,6 +11,7 @@ from lrfinder.curve import Suggestion
 from lrfinder.errors import ArgumentError
 from lrfinder.integrations import accelerate
 from lrfinder.integrations.base import restored
+from lrfinder.integrations.transformers_resume import warn_if_replaced
 from lrfinder.optim import base_lrs, group_lrs, group_ratios, largest_group, set_group_lrs
 from lrfinder.result import RangeTestResult
 
@@ -102,6 +103,7 @@ def set_lr(trainer: Trainer, lr: RangeTestResult | Suggestion | float) -> None:
 
     `trainer.args.learning_rate` alone has no effect once the trainer has an optimizer, one that was passed to it or one
     of an earlier `train()`. Then the parameter groups are written, and the learning rates that a scheduler has stored.
+    `train(resume_from_checkpoint=...)` loads the checkpoint's learning rate instead, and warns of it.
 
     Args:
         trainer: The trainer.
@@ -130,7 +132,13 @@ def set_lr(trainer: Trainer, lr: RangeTestResult | Suggestion | float) -> None:
     _write_arguments(trainer, base, new_lr)
     if trainer.optimizer is not None:
         _write_optimizer(trainer, lrs, base, new_lr)
-        return
+    else:
+        _check_optimizer(trainer, lrs, new_lr, before)
+    warn_if_replaced(trainer, new_lr)
+
+
+def _check_optimizer(trainer: Trainer, lrs: list[float], new_lr: float, before: tuple[Any, Any]) -> None:
+    # The arguments are set back where the optimizer that the trainer will make does not follow them.
     top, found_ratios = _as_created(trainer)
     found = group_lrs(found_ratios, top)
     if not all(isclose(a, b, rel_tol=1e-6) for a, b in zip(found, lrs, strict=True)):

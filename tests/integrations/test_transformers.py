@@ -1,6 +1,7 @@
 """A range test of a Trainer: what it measures, that it leaves nothing behind, and that its rate is used."""
 
 import os
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'lrfinder[transformers]'")
 
-from lrfinder import ArgumentError, NoSuggestionError, StopReason  # noqa: E402
+from lrfinder import ArgumentError, LRFinderWarning, NoSuggestionError, StopReason  # noqa: E402
 from lrfinder.integrations.transformers import captured, find_lr  # noqa: E402
 from lrfinder.integrations.transformers_lr import set_lr  # noqa: E402
 from lrfinder.snapshot.object_graph import ObjectGraph  # noqa: E402
@@ -495,6 +496,28 @@ def test_set_lr_reaches_the_next_training(tmp_path):
     assert [log["learning_rate"] for log in trainer.state.log_history[:5]] == pytest.approx(
         [RATE * (5 - step) / 5 for step in range(5)]
     )
+
+
+def test_a_checkpoint_that_replaces_the_learning_rate_is_warned_of(tmp_path):
+    build(tmp_path, save_strategy="steps", save_steps=2).train()
+    trainer = build(tmp_path, save_strategy="no")
+    set_lr(trainer, 2 * RATE)
+    set_lr(trainer, RATE)
+    with pytest.warns(
+        LRFinderWarning, match=r"replaced the learning rate 3\.00e-03 of set_lr\(trainer, ...\) by its own"
+    ) as found:
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert len([each for each in found if each.category is LRFinderWarning]) == 1
+
+
+def test_a_training_at_the_learning_rate_that_was_set_has_no_warning(tmp_path):
+    trainer = build(tmp_path, save_strategy="steps", save_steps=2)
+    set_lr(trainer, RATE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LRFinderWarning)
+        trainer.train()
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert trainer.state.global_step == 5
 
 
 def test_set_lr_reaches_a_class_with_options(tmp_path):
