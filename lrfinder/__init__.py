@@ -27,7 +27,7 @@ from lrfinder.errors import ArgumentError, LRFinderError, LRFinderWarning, NoSug
 from lrfinder.version import __version__
 
 if TYPE_CHECKING:
-    from lrfinder.comparison import Comparison, compare, find_each_group
+    from lrfinder.comparison import Comparison, GroupResults, compare, find_each_group
     from lrfinder.display import plot_diagnosis, plot_schedule
     from lrfinder.finder import LRFinder
     from lrfinder.optim import SCHEDULES, make_scheduler
@@ -43,6 +43,7 @@ __all__ = [
     "Context",
     "Curve",
     "Diagnosis",
+    "GroupResults",
     "LRFinder",
     "LRFinderError",
     "LRFinderWarning",
@@ -71,6 +72,7 @@ __all__ = [
 # What loads torch or matplotlib is imported when it is first asked for.
 _LAZY = {
     "Comparison": "lrfinder.comparison",
+    "GroupResults": "lrfinder.comparison",
     "LRFinder": "lrfinder.finder",
     "RangeTestResult": "lrfinder.result",
     "SCHEDULES": "lrfinder.optim",

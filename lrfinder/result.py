@@ -368,7 +368,11 @@ class RangeTestResult:
         return judge(lr, None if found is None or not ratio else found.lr, self.curve, self.context, ratio=ratio or 1.0)
 
     def clip_norm(self, lr: float | None = None) -> ClipSuggestion:
-        """Return a threshold for gradient clipping, from the gradient norms at stable learning rates up to `lr`.
+        """Return a threshold for gradient clipping, from the gradient norms at stable learning rates.
+
+        It is 3.5 times the 90% quantile of the norms up to `lr`, or the 98% quantile of all norms below divergence
+        where that is higher. In a long training, gradients may grow beyond all that a sweep shows: watch how often they
+        are clipped, and raise the threshold if it is most of the steps.
 
         Args:
             lr: The learning rate of the training; the suggestion by default.
@@ -405,7 +409,7 @@ class RangeTestResult:
         """
         from lrfinder.display import plot_curve
 
-        ax = plot_curve(
+        return plot_curve(
             self.curve,
             self.suggestions,
             self.landmarks,
@@ -415,10 +419,12 @@ class RangeTestResult:
             show_raw=show_raw,
             probes=self._probe_arrays,
             own=self._own_verdict if rules is None else None,
+            xlabel=self._xlabel,
         )
-        if self.swept_group is not None:
-            ax.set_xlabel(f"learning rate of {self.swept_group}")
-        return ax
+
+    @property
+    def _xlabel(self) -> str:
+        return "learning rate" if self.swept_group is None else f"learning rate of {self.swept_group}"
 
     @property
     def _own_verdict(self) -> Verdict | None:
@@ -459,8 +465,14 @@ class RangeTestResult:
             return ""
         from lrfinder.display import plot_result_png
 
-        probes, own = self._probe_arrays, self._own_verdict
-        png = plot_result_png(self.curve, self.suggestions, self.landmarks, probes=probes, own=own)
+        png = plot_result_png(
+            self.curve,
+            self.suggestions,
+            self.landmarks,
+            probes=self._probe_arrays,
+            own=self._own_verdict,
+            xlabel=self._xlabel,
+        )
         return base64.b64encode(png).decode()
 
     def to_dict(self) -> dict[str, Any]:

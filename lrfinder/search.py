@@ -149,8 +149,9 @@ class Search:
         self._run_sweeps()
         self._any_moved = self._effect.any_moved()
         self._without_effect = self._find_groups_without_effect()
-        if self.options.refine:
-            self._refined = self._refine(_mean(self._complete, self.options.smoothing))
+        curve = _mean(self._complete, self.options.smoothing)
+        if self.options.refine and len(curve):
+            self._refined = self._refine(curve)
         return self.outcome()
 
     def outcome(self) -> SearchOutcome:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lrfinder.curve import Curve, norms_explode
+from lrfinder.curve import Curve, norms_explode, norms_overflow
 from lrfinder.optim import estimates_step_size, group_names, needs_closure, unwrap_optimizer
 from lrfinder.options import FindOptions
 from lrfinder.search import SearchOutcome
@@ -43,6 +43,11 @@ def setup_warnings(outcome: SearchOutcome, options: FindOptions, optimizer: Any)
         found.append(
             "Gradients explode: a gradient norm below divergence is more than 100 times the median. Clip them: "
             "result.clip_norm() suggests a threshold for LRFinder(max_grad_norm=...)."
+        )
+    if norms_overflow(outcome.curve, outcome.context):
+        found.append(
+            "A gradient was NaN or infinite although its loss was finite. Clipping cannot mend that: look for the "
+            "square root, norm or logarithm of 0 in the loss, or for an overflow of the precision."
         )
     return found
 

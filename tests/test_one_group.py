@@ -1,11 +1,14 @@
 """find(group=...): one parameter group is swept, the others train at their own lr."""
 
+from unittest import mock
+
 import matplotlib as mpl
 import pytest
 import torch
 from torch import nn
 
 from lrfinder import ArgumentError, LRFinder, RangeTestResult
+from lrfinder.display.plots import plot_curve
 from tests.fingerprint import Fingerprint, differences, process_state
 from tests.notes import Notes
 
@@ -60,12 +63,34 @@ def test_the_result_concerns_that_group(tmp_path):
     assert result.judge().lr == 0.1
     assert "(only head was swept)" in str(result)
     assert result.plot().get_xlabel() == "learning rate of head"
+    assert "for head>" in repr(result)
     result.save(tmp_path / "r.json")
     loaded = RangeTestResult.load(tmp_path / "r.json")
     assert (loaded.swept_group, loaded.group_lrs(0.5)) == ("head", [0.01, 0.5])
     scheduler = result.scheduler("one_cycle", setup.optimizer)
     assert scheduler.optimizer.param_groups[0]["max_lr"] == pytest.approx(0.01)
     assert scheduler.optimizer.param_groups[1]["max_lr"] == pytest.approx(result.suggestion.lr)
+
+
+def test_the_picture_in_a_notebook_names_the_group():
+    with mock.patch("lrfinder.display.plots.plot_curve", wraps=plot_curve) as drawn:
+        Setup().find(group="head")._repr_html_()
+    assert drawn.call_args.kwargs["xlabel"] == "learning rate of head"
+
+
+@pytest.mark.parametrize("at", [0, 17])
+def test_an_exception_leaves_nothing_changed(at):
+    setup = Setup()
+    parts = {"model": setup.model, "optimizer": setup.optimizer}
+    before = Fingerprint(**parts).values | process_state()
+
+    def fail(step, lr, loss):
+        if step == at:
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        setup.find(group="head", grad_norms=True, on_step=fail)
+    assert differences(before, Fingerprint(**parts).values | process_state()) == []
 
 
 def test_apply_writes_that_group_and_leaves_the_others():

@@ -21,7 +21,7 @@ def test_the_public_names():
         "RULES", "SCHEDULES", "SMOOTHINGS", "ArgumentError", "Context", "Curve", "Diagnosis", "LRFinder",
         "LRFinderError", "LRFinderWarning", "Landmarks", "Level", "NoSuggestionError", "RangeTestResult", "RankError",
         "RestoreError", "Snapshot", "StopReason", "Suggestion", "Sweep", "TrainingVerdict", "Verdict", "__version__",
-        "Comparison", "compare", "diagnose",
+        "Comparison", "GroupResults", "compare", "diagnose",
         "find_each_group", "make_scheduler", "plot_diagnosis", "plot_schedule", "smooth",
     ])  # fmt: skip
     assert all(getattr(lrfinder, name) is not None for name in lrfinder.__all__)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 
-from lrfinder import LRFinderError, LRFinderWarning, RestoreError
+from lrfinder import LRFinderError, LRFinderWarning, RestoreError, compare, find_each_group
 from tests.benchmarks import restore as benchmark
 from tests.fingerprint import Fingerprint, bits, differences, process_state
 from tests.notes import Notes
@@ -130,6 +130,64 @@ def test_with_options(name, arguments, device):
         first = setup.find(**chosen)
         watch.assert_as_before()
         assert_same_results(first, setup.find(**chosen))
+
+    assert_trains_as_without(name, device, find)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cnn",
+        "rnn",
+        "transformer",
+        "sparse_embedding",
+        "lbfgs",
+        "sharpness_aware",
+        "accumulation",
+        "grad_scaler_clipping",
+    ],
+)
+def test_with_gradient_norms(name, device):
+    def find(setup):
+        watch = Watch(setup)
+        result = setup.find(grad_norms=True)
+        watch.assert_as_before()
+        assert len(result.grad_norms) == len(result.lrs)
+
+    assert_trains_as_without(name, device, find)
+
+
+@pytest.mark.parametrize("name", ["tensor_rates", "shared_tensor_rate", "different_rates_while_warming_up"])
+@pytest.mark.parametrize("group", [0, 1, "each", "each, refined"])
+def test_one_group_at_a_time(name, group, device):
+    def find(setup):
+        watch = Watch(setup)
+        if isinstance(group, int):
+            setup.find(group=group)
+        else:
+            options = {"refine": True, "total_steps": 40} if "refined" in group else {"num_iter": 20}
+            find_each_group(setup.finder(), setup.loader, progress=False, **options)
+        watch.assert_as_before()
+
+    assert_trains_as_without(name, device, find)
+
+
+@pytest.mark.parametrize("name", ["cnn", "transformer", "own_generator", "tensor_rates", "grad_scaler", "fused_adamw"])
+@pytest.mark.parametrize("compared", ["weight_decay", "loaders", "finders"])
+def test_comparing_settings(name, compared, device):
+    def find(setup):
+        finder, loader, settings = setup.finder(), setup.loader, None
+        if compared == "weight_decay":
+            settings = {"weight_decay": [0.0, 0.1]}
+        elif compared == "loaders":
+            loader = {"own": loader, "other": DataLoader(loader.dataset, batch_size=4, shuffle=True)}
+        else:
+            finder = {"one": finder, "other": setup.finder(max_grad_norm=0.1)}
+        watch = Watch(setup)
+        found = compare(finder, loader, settings, start_lr=1e-4, end_lr=1e-1, num_iter=8, progress=False)
+        watch.assert_as_before()
+        first, second = (result.losses.tolist() for result in found.results.values())
+        assert first != second, "the settings made no difference"
 
     assert_trains_as_without(name, device, find)
 

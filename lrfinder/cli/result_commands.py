@@ -25,13 +25,13 @@ def show(args: argparse.Namespace) -> int:
         The exit status, that of the run.
 
     Raises:
-        ArgumentError: A learning rate was given for a comparison.
+        ArgumentError: A learning rate was given for several results.
     """
     result = _load(args.result)
     say(command_line_block(result, args.result))
     if args.lr is not None:
-        if _is_comparison(result):
-            raise ArgumentError(f"--lr judges a learning rate by a single result, got a comparison in {args.result!r}.")
+        if _is_several(result):
+            raise ArgumentError(f"--lr judges a learning rate by a single result, got several in {args.result!r}.")
         verdict = result.judge(args.lr)
         say(f"lr {args.lr:g} is {verdict.level.value}. {verdict.reason}")
     return exit_status(result)
@@ -54,8 +54,8 @@ def plot(args: argparse.Namespace) -> int:
     if len(set(names)) < len(names):
         names = args.results
     for result, name in zip(results, names, strict=True):
-        if _is_comparison(result):
-            result.plot(plot_file.axes)  # under the names of its settings
+        if _is_several(result):
+            result.plot(plot_file.axes)  # under the names that they have
         else:
             result.plot(plot_file.axes, label=name)
     plot_file.write()
@@ -72,7 +72,7 @@ def command_line_block(result: Any, path: str = "") -> str:
     Returns:
         The block, with its warnings.
     """
-    if _is_comparison(result):
+    if _is_several(result):
         return str(result)
     from lrfinder.display import length_text
 
@@ -90,33 +90,36 @@ def exit_status(result: Any) -> int:
     """Return whether a result has a suggestion, or a comparison a score, as an exit status.
 
     Args:
-        result: The result, or a comparison of several.
+        result: The result, a comparison of several, or those of each group.
 
     Returns:
         `FOUND` or `NO_SUGGESTION`.
     """
-    if _is_comparison(result):
+    from lrfinder.comparison import Comparison, GroupResults
+
+    if isinstance(result, Comparison):
         return FOUND if result.tied else NO_SUGGESTION
     try:
-        result.suggestion  # noqa: B018 - for its error; the printed block gives the reason
+        result.group_lrs() if isinstance(result, GroupResults) else result.suggestion
     except NoSuggestionError:
         return NO_SUGGESTION
     return FOUND
 
 
-def _is_comparison(result: Any) -> bool:
-    from lrfinder.comparison import Comparison
+def _is_several(result: Any) -> bool:
+    from lrfinder.comparison import Comparison, GroupResults
 
-    return isinstance(result, Comparison)
+    return isinstance(result, (Comparison, GroupResults))
 
 
 def _load(path: str) -> Any:
-    from lrfinder.comparison import Comparison
+    from lrfinder.comparison import Comparison, GroupResults
     from lrfinder.result import RangeTestResult
 
     try:
-        if '"comparison"' in Path(path).read_text(encoding="utf-8", errors="replace")[:40]:
-            return Comparison.load(path)
-        return RangeTestResult.load(path)
+        start = Path(path).read_text(encoding="utf-8", errors="replace")[:40]
+        kinds: dict[str, Any] = {'"comparison"': Comparison, '"groups"': GroupResults}
+        kind = next((kinds[mark] for mark in kinds if mark in start), RangeTestResult)
+        return kind.load(path)
     except OSError as error:
         raise ArgumentError(f"cannot read {path!r}: {error.strerror}.") from error

@@ -55,9 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser, *, options: bool) -> None:
     parser.add_argument("target", metavar="TARGET", help="file.py:function or package.module:function, see below")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
                         help="argument for the function: a Python literal, else a string; repeatable")  # fmt: skip
-    parser.add_argument("--compare", metavar="KEY=V1,V2", action="append", default=[],
-                        help="run once for each value of an optimizer's hyperparameter, for example "
-                             "weight_decay=0,1e-4; repeatable: then all combinations are run")  # fmt: skip
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument("--compare", metavar="KEY=V1,V2", action="append", default=[],
+                         help="run once for each value of an optimizer's hyperparameter, for example "
+                              "weight_decay=0,1e-4; repeatable: then all combinations are run")  # fmt: skip
+    several.add_argument("--each-group", action="store_true",
+                         help="run for all parameter groups together, then for each one alone")  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", help="draw the curve: lr.png, lr.svg, lr.pdf")
     parser.add_argument(
         "--json",
@@ -113,7 +116,6 @@ def run(args: argparse.Namespace) -> int:
     """
     from lrfinder.cli import entry_point
     from lrfinder.cli.output_files import PlotFile, TextFile
-    from lrfinder.comparison import compare
     from lrfinder.options import FindOptions
 
     options = _find_options(args)
@@ -127,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
         finder, loader = entry_point.build(args.target, entry_point.load(args.target), values)
         with _named_as_options():
             options["progress"] = shows_bar(args)
-            result: Any = compare(finder, loader, compared, **options) if compared else finder.find(loader, **options)
+            result = _find(finder, loader, options, compared, each_group=args.each_group)
     if _is_first_rank():
         (note if json_alone else say)(command_line_block(result))
         if file is not None:
@@ -137,6 +139,14 @@ def run(args: argparse.Namespace) -> int:
             plot_file.write()
     _leave_group()
     return exit_status(result)
+
+
+def _find(finder: Any, loader: Any, options: dict[str, Any], compared: dict[str, Any], *, each_group: bool) -> Any:
+    from lrfinder.comparison import compare, find_each_group
+
+    if each_group:
+        return find_each_group(finder, loader, **options)
+    return compare(finder, loader, compared, **options) if compared else finder.find(loader, **options)
 
 
 def _is_first_rank() -> bool:
@@ -173,6 +183,7 @@ def _named_as_options() -> Iterator[None]:
     except ArgumentError as error:
         named = re.sub(r"LRFinder\.find\((\w+)=[^)]*\)", lambda call: f"--{call[1].replace('_', '-')}", str(error))
         named = named.replace("compare(settings=...)", "--compare")
+        named = re.sub(r"find_each_group\(\w+=[^)]*\)", "--each-group", named)
         raise ArgumentError(named) from error
 
 

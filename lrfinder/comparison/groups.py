@@ -1,12 +1,17 @@
 """Parameter groups swept one by one."""
 
+import html
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lrfinder.errors import ArgumentError
+from lrfinder.comparison.files import plain_results, read_results, write_results
+from lrfinder.comparison.table import result_table
+from lrfinder.display import lr_text
+from lrfinder.errors import ArgumentError, NoSuggestionError
 from lrfinder.finder import LRFinder
 from lrfinder.optim import group_names
 from lrfinder.result import RangeTestResult
@@ -17,6 +22,7 @@ if TYPE_CHECKING:  # matplotlib is loaded by the first plot
 __all__ = ["GroupResults", "find_each_group"]
 
 ALL = "all groups"  # the name of the sweep of all groups together
+KIND = "groups"  # in the JSON file
 
 
 class GroupResults(dict[str, RangeTestResult]):
@@ -27,10 +33,60 @@ class GroupResults(dict[str, RangeTestResult]):
 
         Returns:
             One per group, in the order of `optimizer.param_groups`; a group that was not swept keeps its own.
-        """
-        lrs = self[ALL].group_lrs()
-        names = self[ALL].group_names
+
+        Raises:
+            NoSuggestionError: The sweep of a group shows no learning rate.
+        """  # noqa: DOC502 - raised by the results
+        together = self[ALL]
+        lrs, names = together.group_lrs(), together.group_names
         return [self[name].suggestion.lr if name in self else lr for name, lr in zip(names, lrs, strict=True)]
+
+    def __str__(self) -> str:
+        """Return a table, and the learning rates of the groups as found together and one by one."""
+        return "\n".join([result_table("swept", self), *self._lines()])
+
+    def _lines(self) -> list[str]:
+        lines = []
+        for title, lrs in (("together", self[ALL].group_lrs), ("one by one", self.group_lrs)):
+            with suppress(NoSuggestionError):  # the table says that there is none
+                pairs = zip(self[ALL].group_names, lrs(), strict=True)
+                lines.append(f"{title}: {'   '.join(f'{name} {lr_text(lr)}' for name, lr in pairs)}")
+        return lines
+
+    def _repr_html_(self) -> str:
+        """Return the same, for notebooks."""
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, strings, lists and dictionaries.
+
+        Returns:
+            What `save` writes.
+        """
+        return plain_results(KIND, self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the results to a JSON file.
+
+        Args:
+            path: The file; it is overwritten.
+        """
+        write_results(path, KIND, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "GroupResults":
+        """Read results that `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Equal results.
+
+        Raises:
+            ArgumentError: The file holds something else.
+        """  # noqa: DOC502 - raised by read_results
+        return cls(read_results(path, KIND, "GroupResults"))
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw all curves into one picture.
@@ -79,14 +135,15 @@ def find_each_group(finder: LRFinder, loader: Any, **find_options: Any) -> Group
         ['all groups', 'body', 'head']
     """  # noqa: DOC502 - NoSuggestionError is raised by the result
     names = group_names(finder.optimizer)
-    if len(names) < 2 or len(set(names)) < len(names):
+    if len(names) < 2 or len({ALL, *names}) <= len(names):
         raise ArgumentError(
-            "find_each_group(finder=...) needs an optimizer with at least two parameter groups of different names, got "
-            f"{', '.join(map(repr, names))}; build it from groups: [{{'params': ..., 'name': 'head'}}, ...]."
+            "find_each_group(finder=...) needs an optimizer with at least two parameter groups of different names, "
+            f"none of them {ALL!r}, got {', '.join(map(repr, names))}; build it from groups: [{{'params': ..., "
+            "'name': 'head'}, ...]."
         )
     if "group" in find_options:
         raise ArgumentError(
-            f"find_each_group(group=...) sweeps every group, got group={find_options['group']!r}; use LRFinder.find."
+            f"find_each_group(group=...) sweeps every group, got group={find_options['group']!r}; leave it out."
         )
     if hasattr(loader, "__next__"):
         raise ArgumentError(

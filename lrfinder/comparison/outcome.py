@@ -1,6 +1,6 @@
 """What a comparison of settings found: a table, the overlaid curves, the setting that scored best."""
 
-import json
+import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrfinder.errors import ArgumentError, NoSuggestionError
+from lrfinder.comparison.files import plain_results, read_results, write_results
+from lrfinder.comparison.table import result_table
+from lrfinder.errors import ArgumentError
 from lrfinder.result import RangeTestResult
 
 if TYPE_CHECKING:  # matplotlib is loaded by the first plot
@@ -17,7 +19,7 @@ if TYPE_CHECKING:  # matplotlib is loaded by the first plot
 
 __all__ = ["Comparison"]
 
-SCHEMA = 1  # version of the JSON that `Comparison.save` writes
+KIND = "comparison"  # in the JSON file
 TIE_NOISE = 2.0  # scores that differ by less than this many standard errors tie
 KERNEL_POINTS = 7.0  # points that the smoothing averages over, at its default width
 
@@ -68,23 +70,19 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return the table, and which setting scored best."""
-        head = ("setting", "suggestion", "divergence", "lowest loss", "probe loss")
-        rows = [head, *(_row(name, result) for name, result in self.results.items())]
-        if not any(result.probes for result in self.results.values()):
-            rows = [row[:-1] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-            for row in rows
-        ]
-        return "\n".join([*lines, self._verdict()])
+        return f"{result_table('setting', self.results)}\n{self._verdict()}"
+
+    def _repr_html_(self) -> str:
+        """Return the same, for notebooks."""
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def _verdict(self) -> str:
         if not self.tied:
-            return "nothing was measured: " + "; ".join(result.warnings[0] for result in self.results.values())
+            reasons = dict.fromkeys(result.warnings[0] for result in self.results.values() if result.warnings)
+            return " ".join(["nothing was measured.", *reasons])
         if self.best is not None:
             return f"best: {self.best}"
-        return f"{', '.join(self.tied)} tie: their scores differ by less than the noise"
+        return f"{' and '.join(self.tied)} tie: their scores differ by less than the noise"
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the curves of all settings into one picture.
@@ -110,7 +108,7 @@ class Comparison:
         Returns:
             What `save` writes.
         """
-        return {"comparison": SCHEMA, "results": {name: result.to_dict() for name, result in self.results.items()}}
+        return plain_results(KIND, self.results)
 
     def save(self, path: str | Path) -> None:
         """Write the comparison to a JSON file.
@@ -118,8 +116,7 @@ class Comparison:
         Args:
             path: The file; it is overwritten.
         """
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        write_results(path, KIND, self.results)
 
     @classmethod
     def load(cls, path: str | Path) -> "Comparison":
@@ -133,17 +130,8 @@ class Comparison:
 
         Raises:
             ArgumentError: The file holds something else.
-        """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ArgumentError(f"Comparison.load(path={str(path)!r}) must name a JSON file: {error}.") from error
-        if not isinstance(data, dict) or data.get("comparison") != SCHEMA:
-            raise ArgumentError(
-                f"Comparison.load(path={str(path)!r}) must name a file that Comparison.save wrote, got one that holds "
-                "something else; a single result is read by RangeTestResult.load."
-            )
-        return cls(results={name: RangeTestResult.from_dict(each) for name, each in data["results"].items()})
+        """  # noqa: DOC502 - raised by read_results
+        return cls(results=read_results(path, KIND, "Comparison"))
 
 
 def _score(result: RangeTestResult) -> float:
@@ -160,18 +148,3 @@ def _noise(result: RangeTestResult) -> float:
         return 0.0
     single = float(np.mean(np.abs(np.diff(losses)))) * math.sqrt(math.pi) / 2
     return single / math.sqrt(KERNEL_POINTS)
-
-
-def _row(name: str, result: RangeTestResult) -> tuple[str, ...]:
-    try:
-        suggestion = f"{result.suggestion.lr:.1e}"
-    except NoSuggestionError:
-        suggestion = "none"
-    divergence = result.landmarks.divergence
-    return (
-        name,
-        suggestion,
-        "none" if divergence is None else f"{divergence:.1e}",
-        f"{np.min(result.smoothed):.4g}" if len(result.smoothed) else "none",
-        f"{min(loss for _, loss in result.probes):.4g}" if result.probes else "none",
-    )

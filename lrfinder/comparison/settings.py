@@ -3,8 +3,10 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from lrfinder.comparison.outcome import Comparison
@@ -13,13 +15,17 @@ from lrfinder.finder import LRFinder
 
 __all__ = ["compare"]
 
+Values: TypeAlias = Sequence[Any] | npt.NDArray[Any] | Tensor
+
+ARRAYS = (np.ndarray, Tensor)  # such as np.geomspace returns
+LONG = 10  # characters of a float, such as 0.00031622776601683794
 FORBIDDEN = frozenset({"params", "lr", "initial_lr"})  # group keys that are no setting of a comparison
 
 
 def compare(
     finder: LRFinder | Mapping[str, LRFinder],
     loader: Any,
-    settings: Mapping[str, Sequence[Any]] | None = None,
+    settings: Mapping[str, Values] | None = None,
     **find_options: Any,
 ) -> Comparison:
     """Run a range test for each of several settings, from the same start on the same batches.
@@ -76,9 +82,11 @@ def compare(
         _check_names("loader", loader)
         return Comparison(results={name: finder.find(each, **find_options) for name, each in loader.items()})
     results = {}
-    for values in _combinations(finder.optimizer, settings or {}):
+    lists = {key: values.tolist() if isinstance(values, ARRAYS) else values for key, values in (settings or {}).items()}
+    for values in _combinations(finder.optimizer, lists):
         with _set_in_groups(finder.optimizer, values):
-            results[", ".join(f"{key}={value}" for key, value in values.items())] = finder.find(loader, **find_options)
+            name = ", ".join(f"{key}={_text(value)}" for key, value in values.items())
+            results[name] = finder.find(loader, **find_options)
     return Comparison(results=results)
 
 
@@ -105,9 +113,22 @@ def _combinations(optimizer: Any, settings: Mapping[str, Sequence[Any]]) -> Iter
             )
         if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
             raise ArgumentError(f"compare(settings=...) must give a list of values for {key!r}, got {values!r}.")
+        if len(set(map(_text, values))) < len(values):
+            raise ArgumentError(f"compare(settings=...) must give different values for {key!r}, got {values!r}.")
     if not settings:
         raise ArgumentError("compare(settings=...) must name at least one hyperparameter, got an empty dict.")
-    return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+    combinations = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+    if len(combinations) < 2:
+        raise ArgumentError(
+            f"compare(settings=...) must give at least two values, got {combinations[0]}; one setting alone needs no "
+            "compare: call LRFinder.find."
+        )
+    return combinations
+
+
+def _text(value: Any) -> str:
+    """Return a value as it stands in the name of a setting; of a long float six digits."""
+    return f"{value:.6g}" if isinstance(value, float) and len(str(value)) > LONG else str(value)
 
 
 @contextmanager

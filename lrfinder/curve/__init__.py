@@ -1,7 +1,7 @@
 """Losses at learning rates become advice. NumPy and SciPy only: importing this package loads no torch."""
 
 from lrfinder.curve.arrays import Floats
-from lrfinder.curve.clipping import ClipSuggestion, clip_threshold, norms_explode
+from lrfinder.curve.clipping import ClipSuggestion, clip_threshold, norms_explode, norms_overflow
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.diagnosis import Diagnosis, Stretch, TrainingVerdict, diagnose
 from lrfinder.curve.ladder import MOST_PROBES, Refined, ShortTraining, probe_steps, refine
@@ -50,6 +50,7 @@ __all__ = [
     "judge",
     "lr_spreads",
     "norms_explode",
+    "norms_overflow",
     "probe_steps",
     "refine",
     "rule_name",

@@ -10,10 +10,11 @@ from lrfinder.curve.landmarks import find_landmarks
 from lrfinder.curve.suggestion import Suggestion
 from lrfinder.errors import NoSuggestionError
 
-__all__ = ["ClipSuggestion", "clip_threshold", "norms_explode"]
+__all__ = ["ClipSuggestion", "clip_threshold", "norms_explode", "norms_overflow"]
 
-QUANTILE = 0.9  # of the norms on the stable part of the sweep
-ABOVE_QUANTILE = 3.0  # the threshold as a multiple of the quantile: norms grow while a training goes on
+QUANTILE = 0.9  # of the norms up to the learning rate of the training
+ABOVE_QUANTILE = 3.5  # the threshold as a multiple of it: norms grow while a training goes on
+PEAK_QUANTILE = 0.98  # of the norms below divergence; the threshold is not lower
 FEWEST_NORMS = 10  # fewer norms have no high quantile
 EXPLOSION = 100.0  # a norm that is this many times the median on the stable part
 
@@ -32,10 +33,11 @@ class ClipSuggestion(Suggestion):
 
 
 def clip_threshold(curve: Curve, lr: float, context: Context = NOTHING_KNOWN) -> ClipSuggestion:
-    """Return a threshold for gradient clipping: three times a high quantile of the norms at stable learning rates.
+    """Return a threshold for gradient clipping, above the norms of a healthy training.
 
-    Stable are the learning rates up to `lr` and below divergence. Clipping there leaves most steps of a healthy
-    training as they are, and bounds the rare large ones that end an unstable training.
+    It is the larger of 3.5 times the 90% quantile of the norms up to `lr`, and of the 98% quantile of all norms below
+    divergence, where the loss has fallen further and gradients have grown. Clipping there leaves most steps of a
+    healthy training as they are, and bounds the large ones that end an unstable training.
 
     Args:
         curve: The measured sweep, with its gradient norms.
@@ -54,7 +56,7 @@ def clip_threshold(curve: Curve, lr: float, context: Context = NOTHING_KNOWN) ->
         >>> curve = Curve(lrs=lrs, losses=losses, smoothed=losses, indices=np.arange(41), stop_reason=None,
         ...               grad_norms=norms)
         >>> round(clip_threshold(curve, 1e-2).max_norm, 2)
-        4.35
+        5.08
     """
     if curve.grad_norms is None:
         raise NoSuggestionError("clip_norm needs the gradient norms. Call find(grad_norms=True).")
@@ -64,12 +66,17 @@ def clip_threshold(curve: Curve, lr: float, context: Context = NOTHING_KNOWN) ->
             f"clip_norm needs {FEWEST_NORMS} gradient norms at stable learning rates up to {lr:.1e}, got {len(norms)}. "
             "Lower start_lr, or raise num_iter."
         )
-    max_norm = ABOVE_QUANTILE * float(np.quantile(norms, QUANTILE))
+    quantile, peak = float(np.quantile(norms, QUANTILE)), _peak_norm(curve, context)
+    max_norm = max(ABOVE_QUANTILE * quantile, peak)
+    if max_norm == 0:
+        raise NoSuggestionError(
+            "clip_norm needs gradients, got norms of 0. Look for a loss that does not depend on the parameters."
+        )
     share = float(np.mean(norms > max_norm))
-    reason = (
-        f"{ABOVE_QUANTILE:.2g} times the {QUANTILE:.0%} quantile of the {len(norms)} gradient norms at stable learning "
-        f"rates up to {lr:.1e}, of which {share:.0%} are higher"
-    )
+    rule = f"{ABOVE_QUANTILE:g} times the {QUANTILE:.0%} quantile"
+    if max_norm == peak:
+        rule = f"the {PEAK_QUANTILE:.0%} quantile of the gradient norms below divergence, above {rule}"
+    reason = f"{rule} of the {len(norms)} gradient norms up to {lr:.1e}, of which {share:.0%} are higher than it"
     index = int(np.argmin(np.abs(np.log(curve.lrs) - math.log(lr))))
     return ClipSuggestion(lr=lr, rule="clip_norm", reason=reason, index=index, max_norm=max_norm, share=share)
 
@@ -83,16 +90,41 @@ def norms_explode(curve: Curve, lr: float, context: Context = NOTHING_KNOWN) -> 
         context: What is known of the training.
 
     Returns:
-        True if one is infinite, or more than 100 times the median.
+        True if a finite one is more than 100 times the median.
     """
-    if curve.grad_norms is None:
-        return False
-    norms = _stable_norms(curve, lr, context, finite=False)
+    norms = _stable_norms(curve, lr, context)
     return len(norms) >= FEWEST_NORMS and bool(np.max(norms) > EXPLOSION * np.median(norms))
 
 
-def _stable_norms(curve: Curve, lr: float, context: Context, *, finite: bool = True) -> np.ndarray:
+def norms_overflow(curve: Curve, context: Context = NOTHING_KNOWN) -> bool:
+    """Return whether a gradient was NaN or infinite while the loss had not blown up.
+
+    Args:
+        curve: The measured sweep.
+        context: What is known of the training.
+
+    Returns:
+        True if the norm of one below divergence is not finite.
+    """
+    if curve.grad_norms is None or not len(curve):
+        return False
+    first = float(np.max(curve.losses[:FEWEST_NORMS]))
+    usual = curve.losses <= first + (first - float(np.min(curve.losses)))
+    return bool(np.any(_is_stable(curve, math.inf, context) & usual & ~np.isfinite(curve.grad_norms)))
+
+
+def _peak_norm(curve: Curve, context: Context) -> float:
+    """Return a high quantile of the norms below divergence, 0 where the curve shows none."""
+    seen = find_landmarks(curve, context).divergence is not None
+    return float(np.quantile(_stable_norms(curve, math.inf, context), PEAK_QUANTILE)) if seen else 0.0
+
+
+def _stable_norms(curve: Curve, lr: float, context: Context) -> np.ndarray:
+    if curve.grad_norms is None:
+        return np.empty(0)
+    return curve.grad_norms[_is_stable(curve, lr, context) & np.isfinite(curve.grad_norms)]
+
+
+def _is_stable(curve: Curve, lr: float, context: Context) -> np.ndarray:
     divergence = find_landmarks(curve, context).divergence
-    stable = curve.lrs <= (lr if divergence is None else min(lr, divergence))
-    norms = np.asarray(curve.grad_norms)[stable]
-    return norms[np.isfinite(norms)] if finite else norms
+    return curve.lrs <= (lr if divergence is None else min(lr, divergence))

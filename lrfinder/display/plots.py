@@ -42,7 +42,9 @@ __all__ = ["plot_curve", "plot_result_png"]
 
 NO_LANDMARKS = Landmarks()
 # Artists are found again by their gid, so that results drawn into one Axes need no memory besides the Axes.
-RAW, SMOOTHED, MARK, SHADE, OWN = (f"lrfinder:{part}" for part in ("raw", "smoothed", "mark:", "shade", "own"))
+RAW, SMOOTHED, MARK, SHADE, OWN, NORMS, EMPTY = (
+    f"lrfinder:{part}" for part in ("raw", "smoothed", "mark:", "shade", "own", "norms", "empty")
+)
 OWN_REACH = 30.0  # the user's own lr is drawn up to this factor beyond the sweep
 
 
@@ -58,6 +60,7 @@ def plot_curve(
     probes: Probes = (),
     own: Verdict | None = None,
     title: str | None = None,
+    xlabel: str = "learning rate",
 ) -> Axes:
     """Plot the loss against the learning rate, with the suggestion and landmarks marked on the curve.
 
@@ -79,6 +82,7 @@ def plot_curve(
         own: The verdict on the user's own lr, a dotted vertical line; left out with several results, or where the lr
             is far from the sweep.
         title: The title of the Axes.
+        xlabel: What the learning rates are of.
 
     Returns:
         The Axes drawn on.
@@ -98,9 +102,12 @@ def plot_curve(
     ax = ax or new_axes()
     if title:
         ax.set_title(title, fontsize=TEXT + 2, loc="left")
-    ax.set(xlabel="learning rate", ylabel="loss")
+    ax.set(xlabel=xlabel, ylabel="loss")
+    _remove(ax, EMPTY)
     if not len(curve):
-        ax.text(0.5, 0.5, "no finite loss was measured", transform=ax.transAxes, ha="center", color=foreground(ax))
+        if not ax.has_data():
+            style: Style = {"transform": ax.transAxes, "ha": "center", "color": foreground(ax), "gid": EMPTY}
+            ax.text(0.5, 0.5, "no finite loss was measured", **style)
         return ax
     fresh, count, past = not ax.has_data(), len(_drawn(ax, SMOOTHED)), diverged_from(curve, landmarks)
     heights = np.array([loss_at(curve, mark.lr) for mark in marks])
@@ -116,8 +123,7 @@ def plot_curve(
     _draw_own(ax, curve, own, first=not count)
     lrs = [*curve.lrs[[0, -1]], *probed, *(mark.lr for mark in marks), past or curve.lrs[0]]
     _widen(ax, (min(lrs), max(lrs)), (low, high), fresh=fresh, rise=max(curve.smoothed) > high)
-    if curve.grad_norms is not None and fresh:
-        _draw_grad_norms(ax, curve)
+    _draw_grad_norms(ax, curve, first=not count)
     _shade(ax, past, first=not count)
     _tick_lrs(ax)
     _draw_legend(ax)
@@ -133,6 +139,7 @@ def plot_result_png(
     probes: Probes = (),
     own: Verdict | None = None,
     title: str | None = None,
+    xlabel: str = "learning rate",
     dpi: float = 120.0,
 ) -> bytes:
     """Return the plot of `plot_curve` as a PNG: dark on opaque white, whatever the active style.
@@ -145,6 +152,7 @@ def plot_result_png(
         probes: Learning rates and losses of refine's short trainings.
         own: The verdict on the user's own lr.
         title: The title of the Axes.
+        xlabel: What the learning rates are of.
         dpi: Dots per inch; the figure is 7 by 4 inches.
 
     Returns:
@@ -153,7 +161,7 @@ def plot_result_png(
     buffer = io.BytesIO()
     with mpl.rc_context():
         mpl.rcdefaults()
-        shown: Style = {"rules": rules, "probes": probes, "own": own, "title": title}
+        shown: Style = {"rules": rules, "probes": probes, "own": own, "title": title, "xlabel": xlabel}
         ax = plot_curve(curve, suggestions, landmarks, ax=file_axes(dpi), **shown)
         ax.figure.canvas.print_figure(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
@@ -162,6 +170,11 @@ def plot_result_png(
 def _drawn(ax: Axes, gid: str) -> list[Any]:
     """Return the artists on the Axes whose gid begins like this, in the order in which they were drawn."""
     return [artist for artist in ax.get_children() if (artist.get_gid() or "").startswith(gid)]
+
+
+def _remove(ax: Axes, gid: str) -> None:
+    for artist in _drawn(ax, gid):
+        artist.remove()
 
 
 def _draw_lines(ax: Axes, curve: Curve, color: str, dashes: Any, label: str | None, *, show_raw: bool) -> None:
@@ -192,11 +205,34 @@ def _draw_probes(ax: Axes, lrs: Floats, scores: Floats, color: str, high: float)
 
 def _draw_own(ax: Axes, curve: Curve, own: Verdict | None, *, first: bool) -> None:
     """Draw the user's own lr as a vertical line; with several results it would not say whose it is."""
-    for line in _drawn(ax, OWN):
-        line.remove()
+    _remove(ax, OWN)
     if first and own is not None and curve.lrs[0] / OWN_REACH < own.lr < curve.lrs[-1] * OWN_REACH:
         name = f"your lr {lr_text(own.lr)}: {own}"
         ax.axvline(own.lr, color=foreground(ax), ls=(0, (1, 2)), lw=1.2, zorder=2, gid=OWN, label=name)
+
+
+def _draw_grad_norms(ax: Axes, curve: Curve, *, first: bool) -> None:
+    """Draw the gradient norms behind the losses, against an axis on the right; with several results they are left out.
+
+    The line belongs to these Axes, so that it is below the losses and the legend keeps away from it.
+    """
+    _remove(ax, NORMS)
+    for other in ax.get_shared_x_axes().get_siblings(ax):
+        if other.get_gid() == NORMS:
+            other.remove()
+    norms = np.array([] if curve.grad_norms is None else curve.grad_norms, dtype=np.float64)
+    shown = np.isfinite(norms) & (norms > 0)
+    if not first or not shown.any():
+        return
+    right = ax.twinx()
+    right.spines[["top", "left"]].set_visible(False)
+    span = np.array([np.min(norms[shown]), np.max(norms[shown])])
+    room = 1.1 * (span[1] / span[0]) ** 0.1
+    right.set(gid=NORMS, yscale="log", ylim=span * [1 / room, room], ylabel="gradient norm")
+    style: Style = {"color": foreground(ax), "lw": 0.9, "alpha": 0.5, "zorder": 1}
+    line = Line2D(*thin(curve.lrs[shown], norms[shown]), gid=NORMS, label="gradient norm (right)", **style)
+    line.set_transform(right.transData)
+    ax.add_artist(line)
 
 
 def _widen(ax: Axes, lrs: tuple[float, float], losses: tuple[float, float], *, fresh: bool, rise: bool) -> None:
@@ -272,15 +308,3 @@ def _name(mark: Any) -> str:
 
 def _value(mark: Any) -> str:
     return lr_text(float(mark.get_xdata()[0]))
-
-
-def _draw_grad_norms(ax: Axes, curve: Curve) -> None:
-    """Draw the gradient norms against a logarithmic axis on the right."""
-    norms = np.array(curve.grad_norms, dtype=np.float64)
-    norms[~np.isfinite(norms)] = np.nan
-    if not (norms > 0).any():
-        return
-    right = ax.twinx()
-    right.plot(curve.lrs, norms, color=foreground(ax), lw=0.8, ls=(0, (1, 1.5)), alpha=0.7, zorder=1)
-    right.set(yscale="log", ylabel="gradient norm (dotted)")
-    right.spines["top"].set_visible(False)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from lrfinder.curve import RULES, Context, Curve, Landmarks, StopReason, Suggestion, Verdict
+from lrfinder.curve import RULES, ClipSuggestion, Context, Curve, Landmarks, StopReason, Suggestion, Verdict
 from lrfinder.errors import NoSuggestionError
 
 __all__ = ["Row", "Summary", "describe_end", "length_text", "lr_text", "one_line", "summarize"]
@@ -129,6 +129,7 @@ class _Result(Protocol):
     def meta(self) -> Mapping[str, Any]: ...
     def judge(self, lr: float | None = None) -> Verdict: ...
     def group_lrs(self, suggestion: Suggestion | float | None = None) -> list[float]: ...
+    def clip_norm(self, lr: float | None = None) -> ClipSuggestion: ...
 
 
 def one_line(result: _Result) -> str:
@@ -142,6 +143,8 @@ def one_line(result: _Result) -> str:
     """
     main = _main(result)
     advice = "no suggestion" if main is None else f"suggestion {lr_text(main.lr)} ({main.rule})"
+    if result.swept_group is not None:
+        advice += f" for {result.swept_group}"
     return f"<RangeTestResult {describe_end(result.curve)}, {_count(len(result.curve), 'point')}, {advice}>"
 
 
@@ -156,7 +159,7 @@ def summarize(result: _Result) -> Summary:
     """
     main = _main(result)
     rows = [*_suggestions(result, main), *_users_lr(result, main), *_landmarks(result.landmarks)]
-    rows += [*_groups(result, main), *_probes(result.probes)]
+    rows += [*_groups(result, main), *_clip_norm(result), *_probes(result.probes)]
     shown: Sequence[str] = result.warnings
     if result.warnings_issued and shown:
         rows.append(Row(name="warnings", text=f"{len(shown)} issued by find(), see result.warnings"))
@@ -234,6 +237,16 @@ def _groups(result: _Result, main: Suggestion | None) -> list[Row]:
     if result.swept_group is not None:
         text += f"   (only {result.swept_group} was swept)"
     return [Row(name="groups", text=text)]
+
+
+def _clip_norm(result: _Result) -> list[Row]:
+    if result.curve.grad_norms is None:
+        return []
+    try:
+        found = result.clip_norm()
+    except NoSuggestionError:
+        return []
+    return [Row(name="clip norm", value=f"{found.max_norm:.2g}", text=found.reason)]
 
 
 def _value(suggestion: Suggestion) -> str:

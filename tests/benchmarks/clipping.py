@@ -3,8 +3,9 @@
     python -m tests.benchmarks.clipping --measure   # trains, and writes clipping.json
     python -m tests.benchmarks.clipping --report
 
-Each task is trained with OneCycle at the suggested learning rate and at three times it, without clipping and with
-clipping at multiples of the 90 % quantile of the gradient norms at stable learning rates.
+Each task is trained with OneCycle at the suggested learning rate and at three times it: without clipping, at multiples
+of the 90 % quantile of the gradient norms up to the suggestion, and at the threshold of `clip_norm`. The rule was
+chosen on the first two seeds; on the other two, only no clipping and `clip_norm` are compared.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import numpy as np
 import torch
 
 from lrfinder import LRFinder
-from lrfinder.curve import clipping
 from tests.benchmarks.regret import load_truth
 from tests.benchmarks.tasks import TASKS, train
 from tests.benchmarks.truth import PATH as TRUTH
@@ -30,9 +30,13 @@ from tests.benchmarks.truth import PATH as TRUTH
 __all__ = ["NAMES", "load", "table"]
 
 RESULTS = Path(__file__).with_suffix(".json")
-MULTIPLES = (1, 2, 3, 5, 10)  # of the quantile
+MULTIPLES = (1, 2, 3, 3.5, 4, 5, 10)  # of the quantile
+PEAKS = (None, 0.95, 0.98, 1.0)  # quantiles of the norms below divergence; the threshold is not lower
+RULES = tuple(itertools.product(MULTIPLES, PEAKS))
 FACTORS = (1.0, 3.0)
-SEEDS = (0, 1)
+CHOSEN_ON, HELD_OUT = ("0", "1"), ("2", "3")  # seeds
+RULE, NONE = "clip_norm", "none"
+UNCLIPPED = 30.0  # times the quantile: no step is clipped
 # Tasks of at most some hundred cheap steps that do not clip by themselves, of several kinds and optimizers.
 NAMES = (
     "digits_mlp_adam", "digits_mlp_sgd", "noisy_labels_mlp_sgd_momentum", "large_batch_mlp_nesterov",
@@ -41,29 +45,53 @@ NAMES = (
 )  # fmt: skip
 
 
-def suggested(name: str, seed: int) -> dict[str, Any]:
-    """Return the suggested learning rate of a task, and the quantile of its gradient norms."""
-    setup = TASKS[name].build(seed)
+def sweep(name: str, seed: str, lr: float | None) -> dict[str, Any]:
+    """Return a task's learning rate, by default the suggested one, and what thresholds are made of."""
+    setup = TASKS[name].build(int(seed))
     finder = LRFinder(setup.model, setup.optimizer, loss_fn=setup.loss_fn)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = finder.find(setup.train_loader, total_steps=TASKS[name].total_steps, grad_norms=True, progress=False)
-    found = result.suggestion.lr
-    return {"lr": found, "quantile": result.clip_norm(found).max_norm / clipping.ABOVE_QUANTILE, "runs": {}}
+    lr = result.suggestion.lr if lr is None else lr
+    divergence, norms = result.landmarks.divergence, result.grad_norms
+    below = norms[np.isfinite(norms) & (result.lrs <= divergence)]
+    return {
+        "lr": lr,
+        "quantile": float(np.quantile(norms[result.lrs <= lr], 0.9)),
+        "peaks": {str(peak): float(np.quantile(below, peak)) for peak in PEAKS if peak},
+        RULE: result.clip_norm(lr).max_norm,
+    }
 
 
 def measure(name: str, stored: dict[str, Any]) -> dict[str, Any]:
     """Train a task at both learning rates, without clipping and at every threshold; what is stored is kept."""
-    for seed in SEEDS:
-        entry = stored.setdefault(str(seed), None) or suggested(name, seed)
-        stored[str(seed)] = entry
-        for factor, multiple in itertools.product(FACTORS, ("none", *map(str, MULTIPLES))):
-            if f"{factor} {multiple}" not in entry["runs"]:
-                threshold = None if multiple == "none" else float(multiple) * entry["quantile"]
-                task = dataclasses.replace(TASKS[name], max_grad_norm=threshold)
-                start, final = train(task, factor * entry["lr"], seed)
-                entry["runs"][f"{factor} {multiple}"] = [start, final if math.isfinite(final) else None]
+    for seed in (*CHOSEN_ON, *HELD_OUT):
+        entry = stored.setdefault(seed, {"runs": {}})
+        if RULE not in entry:
+            entry.update(sweep(name, seed, entry.get("lr")))
+        multiples = map(str, MULTIPLES) if seed in CHOSEN_ON else ()
+        for factor, threshold in itertools.product(FACTORS, (NONE, *multiples, RULE)):
+            if f"{factor} {threshold}" not in entry["runs"]:
+                entry["runs"][f"{factor} {threshold}"] = run(name, seed, factor, threshold, entry)
     return stored
+
+
+def run(name: str, seed: str, factor: float, threshold: str, entry: dict[str, Any]) -> list[float | None]:
+    """Train a task once; where a lower threshold clipped nothing, its losses are returned."""
+    runs, norm = entry["runs"], norm_of(threshold, entry)
+    lower = [runs.get(f"{factor} {multiple}") for multiple in MULTIPLES if multiple * entry["quantile"] <= norm]
+    if threshold != NONE and runs[f"{factor} {NONE}"] in lower:
+        return list(runs[f"{factor} {NONE}"])
+    task = dataclasses.replace(TASKS[name], max_grad_norm=norm if math.isfinite(norm) else None)
+    start, final = train(task, factor * entry["lr"], int(seed))
+    return [start, final if math.isfinite(final) else None]
+
+
+def norm_of(threshold: str, entry: dict[str, Any]) -> float:
+    """Return the norm that gradients are clipped to."""
+    if threshold == NONE:
+        return math.inf
+    return float(entry[RULE]) if threshold == RULE else float(threshold) * entry["quantile"]
 
 
 def load() -> dict[str, Any]:
@@ -71,30 +99,43 @@ def load() -> dict[str, Any]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
-def regrets(stored: dict[str, Any], factor: float, multiple: str) -> dict[str, float]:
-    """Return the mean regret of each task's trainings, by its truth."""
-    truths, found = load_truth(TRUTH, "one_cycle"), {}
-    for name, seeds in stored.items():
-        best, start = float(np.mean(truths[name].best)), float(np.mean(truths[name].starts))
-        finals = [entry["runs"][f"{factor} {multiple}"][1] for entry in seeds.values()]
-        each = [1.0 if final is None else np.clip((final - best) / (start - best), 0.0, 1.0) for final in finals]
-        found[name] = float(np.mean(each))
-    return found
+def regret(name: str, final: float | None) -> float:
+    """Return the regret of a final loss by the task's truth; 1 where the training diverged."""
+    truth = load_truth(TRUTH, "one_cycle")[name]
+    best, start = float(np.mean(truth.best)), float(np.mean(truth.starts))
+    return 1.0 if final is None else float(np.clip((final - best) / (start - best), 0.0, 1.0))
 
 
-def chosen(stored: dict[str, Any]) -> str:
-    """Return the multiple with the lowest mean regret over both learning rates, on these tasks."""
-    costs = {m: sum(sum(regrets(stored, factor, m).values()) for factor in FACTORS) for m in map(str, MULTIPLES)}
-    return min(costs, key=costs.__getitem__)
+def regrets(stored: dict[str, Any], factor: float, threshold: str, seeds: tuple[str, ...] = CHOSEN_ON) -> list[float]:
+    """Return the mean regret of each task's trainings."""
+    return [
+        float(np.mean([regret(name, entries[seed]["runs"][f"{factor} {threshold}"][1]) for seed in seeds]))
+        for name, entries in stored.items()
+    ]
+
+
+def between(name: str, entry: dict[str, Any], factor: float, rule: tuple[float, float | None]) -> float:
+    """Return the regret at a rule's threshold, linear in its logarithm between the measured multiples."""
+    multiple, peak = rule
+    norm = max(multiple, entry["peaks"][str(peak)] / entry["quantile"] if peak else 0.0)
+    finals = [entry["runs"][f"{factor} {threshold}"][1] for threshold in (*map(str, MULTIPLES), NONE)]
+    places, values = np.log([*MULTIPLES, UNCLIPPED]), [regret(name, final) for final in finals]
+    return float(np.interp(math.log(norm), places, values))
 
 
 def left_out(stored: dict[str, Any]) -> tuple[float, float]:
-    """Return the mean regrets at both learning rates with the multiple chosen without the scored task."""
-    picks = {name: chosen({other: stored[other] for other in stored if other != name}) for name in stored}
-    one, three = (
-        float(np.mean([regrets({name: stored[name]}, factor, picks[name])[name] for name in stored]))
-        for factor in FACTORS
-    )
+    """Return the mean regrets at both learning rates, by the rule with the lowest ones on the other tasks."""
+    found = {
+        (name, rule, factor): np.mean([between(name, entries[seed], factor, rule) for seed in CHOSEN_ON])
+        for (name, entries), rule, factor in itertools.product(stored.items(), RULES, FACTORS)
+    }
+    chosen = {
+        name: min(
+            RULES, key=lambda rule: sum(found[other, rule, f] for other in stored if other != name for f in FACTORS)
+        )
+        for name in stored
+    }
+    one, three = (float(np.mean([found[name, chosen[name], factor] for name in stored])) for factor in FACTORS)
     return one, three
 
 
@@ -104,12 +145,23 @@ def table(stored: dict[str, Any]) -> str:
         "| clipping at | regret at the suggestion | at 3 times it | worst task at 3 times it |",
         "|---|---|---|---|",
     ]
-    for multiple in ("none", *map(str, MULTIPLES)):
-        one, three = (list(regrets(stored, factor, multiple).values()) for factor in FACTORS)
-        label = "none" if multiple == "none" else f"{multiple} times the 90% quantile"
+    rows = [(NONE, NONE, CHOSEN_ON), *((f"{m} times the 90% quantile", str(m), CHOSEN_ON) for m in MULTIPLES)]
+    rows += [(f"`{RULE}`", RULE, CHOSEN_ON), (f"{NONE}, seeds held out", NONE, HELD_OUT)]
+    for label, threshold, seeds in [*rows, (f"`{RULE}`, seeds held out", RULE, HELD_OUT)]:
+        one, three = (regrets(stored, factor, threshold, seeds) for factor in FACTORS)
         lines.append(f"| {label} | {np.mean(one):.3f} | {np.mean(three):.3f} | {max(three):.2f} |")
     one, three = left_out(stored)
-    return "\n".join([*lines, f"| a multiple chosen without the task | {one:.3f} | {three:.3f} | |"])
+    return "\n".join([*lines, f"| a rule chosen without the task | {one:.3f} | {three:.3f} | |"])
+
+
+def by_task(stored: dict[str, Any]) -> str:
+    """Return what `clip_norm` costs at the suggestion and what is left at three times it, task by task, in Markdown."""
+    seeds = (*CHOSEN_ON, *HELD_OUT)
+    columns = [regrets(stored, factor, threshold, seeds) for factor in FACTORS for threshold in (NONE, RULE)]
+    lines = ["| task | none | `clip_norm` | none, 3 times | `clip_norm`, 3 times |", "|---|---|---|---|---|"]
+    for name, *values in zip(stored, *columns, strict=True):
+        lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -126,7 +178,7 @@ def main() -> None:
             RESULTS.write_text(json.dumps(stored) + "\n")
             print(name, flush=True)
     if args.report:
-        print(table(load()))
+        print(table(load()), by_task(load()), sep="\n\n")
 
 
 if __name__ == "__main__":

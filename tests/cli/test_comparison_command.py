@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lrfinder import Comparison
+from lrfinder import Comparison, GroupResults
 from lrfinder.cli.commands import main
 from lrfinder.cli.comparison_command import read_settings
 
@@ -12,11 +12,16 @@ TRAIN = """
 import torch
 from torch import nn
 
-def build():
+def build(scale=1.0):
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
-    data = [(x, x.sum(1, keepdim=True)) for x in torch.randn(8, 16, 4)]
+    data = [(x, x.sum(1, keepdim=True) * float(scale)) for x in torch.randn(8, 16, 4)]
     return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), nn.MSELoss(), data
+
+def in_groups():
+    model, _, criterion, data = build()
+    groups = [{"params": [parameter], "name": name} for name, parameter in model.named_parameters()]
+    return model, torch.optim.SGD(groups, lr=0.1), criterion, data
 """
 RUN = ["run", "train.py:build", "--start-lr", "1e-4", "--end-lr", "10", "--num-iter", "30", "--no-progress"]
 
@@ -62,7 +67,33 @@ def test_an_unknown_hyperparameter_is_bad_usage(capsys):
     assert "lrfinder run: error: --compare takes hyperparameters of the optimizer's groups" in capsys.readouterr().err
 
 
-def test_a_comparison_judges_no_single_lr(capsys):
+def test_run_sweeps_each_group_saves_and_draws(capsys, tmp_path):
+    run = [RUN[0], "train.py:in_groups", *RUN[2:]]
+    assert main([*run, "--each-group", "--json", "g.json", "--plot", "g.png"]) == 0
+    table = capsys.readouterr().out
+    assert [line.partition("  ")[0] for line in table.splitlines()[:4]] == ["swept", "all groups", "weight", "bias"]
+    assert (tmp_path / "g.png").stat().st_size > 1000
+    assert list(GroupResults.load("g.json")) == ["all groups", "weight", "bias"]
+    assert main(["show", "g.json"]) == 0
+    assert capsys.readouterr().out == table
+    assert main(["plot", "g.json", "-o", "again.png"]) == 0
+    assert (tmp_path / "again.png").exists()
+
+
+def test_each_group_needs_several_and_goes_with_no_comparison(capsys):
+    assert main([*RUN, "--each-group"]) == 2
+    assert "error: --each-group needs an optimizer with at least two parameter groups" in capsys.readouterr().err
+    assert main([*RUN, "--each-group", "--compare", "momentum=0.0,0.9"]) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_nothing_measured_is_the_status_of_no_suggestion(capsys):
+    assert main([*RUN, "--set", "scale=nan", "--compare", "momentum=0.0,0.9"]) == 3
+    out = capsys.readouterr().out
+    assert out.count("The very first loss was NaN or infinite") == 1
+
+
+def test_several_results_judge_no_single_lr(capsys):
     assert main([*RUN, "--compare", "momentum=0.0,0.9", "--json", "c.json"]) == 0
     assert main(["show", "c.json", "--lr", "0.1"]) == 2
-    assert "got a comparison in 'c.json'" in capsys.readouterr().err
+    assert "got several in 'c.json'" in capsys.readouterr().err

@@ -1,11 +1,14 @@
 """find_each_group: all groups together, then one by one with the others at the suggestion."""
 
+import dataclasses
+
 import matplotlib as mpl
 import pytest
 import torch
 from torch import nn
 
-from lrfinder import ArgumentError, LRFinder, find_each_group
+from lrfinder import ArgumentError, GroupResults, LRFinder, NoSuggestionError, find_each_group
+from lrfinder.display import lr_text
 from tests.fingerprint import Fingerprint, differences, process_state
 from tests.notes import Notes
 
@@ -80,11 +83,49 @@ def test_the_curves_are_drawn_into_one_picture():
     mpl.pyplot.close(ax.figure)
 
 
+def test_the_table_names_the_lrs_found_together_and_one_by_one():
+    results = find_each_group(Setup().finder, Setup().data, **OPTIONS)
+    lines = str(results).splitlines()
+    assert lines[0].split() == ["swept", "suggestion", "divergence", "lowest", "loss"]
+    assert [line.partition("  ")[0] for line in lines[1:4]] == ["all groups", "body", "head"]
+    for line, (title, lrs) in zip(
+        lines[4:],
+        {"together": results["all groups"].group_lrs(), "one by one": results.group_lrs()}.items(),
+        strict=True,
+    ):
+        assert line == f"{title}: body {lr_text(lrs[0])}   head {lr_text(lrs[1])}"
+    assert str(results) in results._repr_html_()
+
+
+def test_a_group_without_a_suggestion_has_none_in_the_table():
+    results = find_each_group(Setup().finder, Setup().data, **OPTIONS)
+    curve = results["head"].curve
+    none = dataclasses.replace(curve, **{name: getattr(curve, name)[:2] for name in ("lrs", "losses", "smoothed")},
+                               indices=curve.indices[:2])  # fmt: skip
+    broken = GroupResults({**results, "head": dataclasses.replace(results["head"], curve=none)})
+    lines = str(broken).splitlines()
+    assert lines[3].split()[1] == "none"
+    assert lines[-1].startswith("together: ")
+    with pytest.raises(NoSuggestionError):
+        broken.group_lrs()
+
+
+def test_the_results_come_back_from_their_file(tmp_path):
+    results = find_each_group(Setup().finder, Setup().data, **OPTIONS)
+    results.save(tmp_path / "g.json")
+    loaded = GroupResults.load(tmp_path / "g.json")
+    assert (str(loaded), loaded.group_lrs()) == (str(results), results.group_lrs())
+    results["head"].save(tmp_path / "one.json")
+    with pytest.raises(ArgumentError, match=r"that GroupResults.save wrote, .* is read by RangeTestResult.load"):
+        GroupResults.load(tmp_path / "one.json")
+
+
 @pytest.mark.parametrize(
     ("names", "loader", "options", "message"),
     [
-        (("a", "a"), None, {}, "at least two parameter groups of different names, got 'a', 'a'"),
-        (("a", "b"), None, {"group": 0}, "sweeps every group, got group=0; use LRFinder.find"),
+        (("a", "a"), None, {}, "two parameter groups of different names, none of them 'all groups', got 'a', 'a'"),
+        (("all groups", "b"), None, {}, "none of them 'all groups', got 'all groups', 'b'"),
+        (("a", "b"), None, {"group": 0}, "sweeps every group, got group=0; leave it out"),
         (("a", "b"), iter([1]), {}, "got the iterator list_iterator; pass a DataLoader"),
     ],
 )

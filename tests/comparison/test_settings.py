@@ -1,6 +1,9 @@
 """Settings compared: the same start and batches for all, and nothing left behind."""
 
+import html
+
 import matplotlib as mpl
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +15,7 @@ from tests.notes import Notes
 
 mpl.use("Agg")
 pytestmark = pytest.mark.filterwarnings("ignore::lrfinder.LRFinderWarning")
+DTYPES = {np.array: np.float64, torch.tensor: torch.float64}
 RANGE = {"start_lr": 1e-4, "end_lr": 10.0, "num_iter": 30, "progress": False}
 
 
@@ -50,6 +54,13 @@ def test_several_hyperparameters_are_combined():
         "momentum=0.0, weight_decay=0", "momentum=0.0, weight_decay=0.001",
         "momentum=0.9, weight_decay=0", "momentum=0.9, weight_decay=0.001",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_values_in_an_array_have_short_names(kind):
+    setup = Setup()
+    found = compare(setup.finder, setup.loader, {"weight_decay": kind([0.0, 10**-3.5], dtype=DTYPES[kind])}, **RANGE)
+    assert list(found.results) == ["weight_decay=0.0", "weight_decay=0.000316228"]
 
 
 @pytest.mark.parametrize("refine", [False, True])
@@ -119,6 +130,11 @@ def test_finders_compare_anything_else():
         ({"settings": {"momentum": 0.9}}, "must give a list of values for 'momentum', got 0.9"),
         ({"settings": {"momentum": "0.9"}}, "must give a list of values for 'momentum', got '0.9'"),
         ({"settings": {}}, "must name at least one hyperparameter"),
+        ({"settings": {"momentum": [0.9, 0.9]}}, r"must give different values for 'momentum', got \[0.9, 0.9\]"),
+        (
+            {"settings": {"momentum": [0.9]}},
+            r"must give at least two values, got \{'momentum': 0.9\}; .* LRFinder.find",
+        ),
         ({"settings": {"momentum": [0.0]}, "loader": iter([1])}, "got the iterator list_iterator; pass a DataLoader"),
         ({"loader": {"a": [1]}}, r"must hold at least two entries with a string as name, got \['a'\]"),
     ],
@@ -134,11 +150,16 @@ def comparison(**options):
     return compare(setup.finder, setup.loader, {"momentum": [0.0, 0.9]}, **RANGE, **options)
 
 
+def found_html(found):
+    return html.unescape(found._repr_html_()).removeprefix("<pre>").removesuffix("</pre>")
+
+
 def test_the_table_has_a_line_for_each_setting_and_a_verdict():
     lines = str(comparison()).splitlines()
     assert lines[0].split() == ["setting", "suggestion", "divergence", "lowest", "loss"]
     assert lines[1].startswith("momentum=0.0")
     assert lines[2].startswith("momentum=0.9")
+    assert found_html(comparison()) == "\n".join(lines)
     assert lines[3].startswith("best: ") or "tie: their scores differ by less than the noise" in lines[3]
     assert "probe loss" in str(comparison(refine=True, total_steps=60)).splitlines()[0]
 
@@ -152,6 +173,24 @@ def test_the_lowest_score_is_best_unless_the_noise_hides_it():
     stuck = LRFinder(setup.model, setup.optimizer, loss_fn=lambda model, batch: 5 + 0 * model(batch[0]).mean())
     apart = compare({"stuck": stuck, "plain": setup.finder}, setup.loader, **RANGE)
     assert apart.best == "plain"
+
+
+@pytest.mark.parametrize("options", [{}, {"refine": True, "total_steps": 60}], ids=["sweep", "refine"])
+@pytest.mark.parametrize("first", ["broken", "plain"])
+def test_a_setting_whose_loss_is_never_finite_spoils_no_other(first, options):
+    setup = Setup()
+    broken = LRFinder(setup.model, setup.optimizer, loss_fn=lambda model, batch: model(batch[0]).mean() * float("nan"))
+    finders = {"broken": broken, "plain": setup.finder}
+    found = compare({first: finders.pop(first), **finders}, setup.loader, progress=False, **options)
+    assert found.best == "plain"
+    row = next(line for line in str(found).splitlines() if line.startswith("broken"))
+    assert set(row.split()[1:]) == {"none"}
+    ax = found.plot()
+    assert not [text for text in ax.texts if "no finite loss" in text.get_text()]
+    mpl.pyplot.close(ax.figure)
+    nothing = Comparison(results={"broken": found.results["broken"]})
+    assert "nothing was measured. " in str(nothing)
+    assert [text.get_text() for text in nothing.plot().texts] == ["no finite loss was measured"]
 
 
 def test_a_comparison_comes_back_from_its_file(tmp_path):

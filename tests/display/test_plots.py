@@ -392,3 +392,57 @@ def test_drawing_changes_no_global_state():
     plot_curve(_curve(), *MADE)
     assert dict(mpl.rcParams) == before
     assert len(plt.get_fignums()) == 1
+
+
+# Gradient norms
+
+
+def _with_norms(norms=None, **options):
+    measured = _curve(**options)
+    norms = np.linspace(1.0, 20.0, len(measured)) if norms is None else norms
+    return dataclasses.replace(measured, grad_norms=norms)
+
+
+def _right(ax):
+    return [other for other in ax.figure.axes if other is not ax]
+
+
+@pytest.mark.parametrize("mode", ["exponential", "linear"])
+def test_gradient_norms_have_an_axis_of_their_own_and_a_name_in_the_legend(mode):
+    start = {"exponential": 1e-6, "linear": 1e-2}[mode]
+    ax = plot_curve(_with_norms(mode=mode, start=start), *MADE)
+    [right] = _right(ax)
+    [line] = _ours(ax, "norms")
+    assert (right.get_ylabel(), right.get_yscale(), right.get_xlim()) == ("gradient norm", "log", ax.get_xlim())
+    assert "gradient norm (right)" in _legend(ax)
+    # In pixels the line is where the right axis says.
+    drawn = line.get_transform().transform(line.get_xydata())
+    assert drawn[:, 1] == pytest.approx([right.transData.transform((0.1, norm))[1] for norm in np.linspace(1, 20, 100)])
+    assert drawn[:, 0] == pytest.approx([ax.transData.transform((lr, 1.0))[0] for lr in line.get_xdata()])
+    assert line.get_zorder() < _ours(ax, "smoothed")[0].get_zorder()
+
+
+def test_gradient_norms_leave_the_limits_of_the_loss_alone():
+    plain, with_norms = plot_curve(_curve(), *MADE), plot_curve(_with_norms(np.full(100, 1e6)), *MADE)
+    assert with_norms.get_ylim() == plain.get_ylim()
+    assert with_norms.dataLim.bounds == plain.dataLim.bounds
+
+
+def test_gradient_norms_are_left_out_with_several_results():
+    ax = plot_curve(_with_norms(), *MADE, label="one")
+    plot_curve(_with_norms(), *MADE, ax=ax, label="two")
+    assert (_right(ax), _ours(ax, "norms")) == ([], [])
+    assert "gradient norm (right)" not in _legend(ax)
+
+
+@pytest.mark.parametrize("norms", [np.zeros(100), np.full(100, np.inf)], ids=["zero", "infinite"])
+def test_gradient_norms_without_a_place_on_a_logarithmic_axis_are_not_drawn(norms):
+    ax = plot_curve(_with_norms(norms), *MADE)
+    assert (_right(ax), _ours(ax, "norms")) == ([], [])
+
+
+def test_a_gap_in_the_gradient_norms_is_left_out():
+    norms = np.linspace(1.0, 20.0, 100)
+    norms[[3, 50]] = np.inf, 0.0
+    [line] = _ours(plot_curve(_with_norms(norms), *MADE), "norms")
+    assert len(line.get_xdata()) == 98
