@@ -10,7 +10,7 @@ SCENARIOS = {
         "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "partial", "released", "decisions", "epochs",
         "validation", "scaler_ddp", "arguments", "suggestion", "common_fault_ddp", "clean_fsdp", "nothing_changed_fsdp",
         "result_fsdp", "grad_norms", "full_weights", "scaler_fsdp", "common_fault_fsdp", "interrupted",
-        "lagging", "closures", "different_ways", "refining_ddp", "refining_fsdp",
+        "lagging", "closures", "different_ways", "refining_ddp", "refining_fsdp", "several_ddp", "several_fsdp",
         "inside_collectives", "missing_rank", "exit_inside",
     ),
     4: (

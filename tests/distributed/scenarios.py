@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from lrfinder import LRFinderWarning, RankError, Snapshot
+from lrfinder import LRFinderWarning, RankError, Snapshot, compare, find_each_group
 from lrfinder.display.progress import Progress
 from lrfinder.snapshot.ddp import DDPReducers
 from lrfinder.training.loss_queue import LossQueue
@@ -156,6 +156,44 @@ def grad_norms():
     setup.criterion(setup.model(inputs), targets).backward()
     found["by hand"] = float(torch.cat([p.grad.flatten() for p in setup.model.parameters()]).norm())
     return found
+
+
+def several_ddp():
+    return several("ddp")
+
+
+def several_fsdp():
+    return several("fsdp")
+
+
+def several(kind):
+    """Compare settings and sweep each group: what the ranks found, what is left changed, and whether training goes on."""
+    options = {"start_lr": 1e-3, "end_lr": 10.0, "num_iter": 24, "progress": False}
+    results = {}
+
+    def in_groups(setup):
+        head = list(setup.net.head.parameters())
+        body = [p for p in setup.net.parameters() if not any(p is other for other in head)]
+        groups = [{"params": body, "lr": 0.05, "name": "body"}, {"params": head, "lr": 0.1, "name": "head"}]
+        setup.optimizer = torch.optim.SGD(groups, momentum=0.9)
+
+    def test(setup):
+        with unchanged(setup, results):
+            compared = compare(setup.finder(), setup.loader, {"weight_decay": [0.0, 0.1]}, **options)
+            each = find_each_group(setup.finder(), setup.loader, **options)
+        for found in (compared.results, each):
+            results.update({name: result.losses.tolist() for name, result in found.items()})
+        results["best"] = [compared.best, list(compared.tied)]
+
+    runs = []
+    for test_it in (False, True):
+        setup = Setup(kind)
+        in_groups(setup)
+        losses = setup.train(2, epoch=1)
+        if test_it:
+            test(setup)
+        runs.append((losses + setup.train(4), setup.bits()))
+    return {**results, "same training": runs[0] == runs[1]}
 
 
 def decisions():

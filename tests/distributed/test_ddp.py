@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from tests.distributed import scenarios
+from tests.distributed.conftest import HAS_FSDP
 from tests.distributed.scenarios import FAULTS
 
+NEEDS_FSDP = pytest.mark.skipif(not HAS_FSDP, reason="FSDP2 on the CPU needs torch 2.7")
 WORLDS = pytest.mark.parametrize("world_size", [2, 4])
 
 
@@ -195,3 +197,13 @@ def test_error_when_ranks_go_different_ways(reports):
         kind, message = report["different_ways"]
         assert kind == "LRFinderError"
         assert "rank 0: BACKWARD, rank 1: FORWARD" in message
+
+
+@pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp", marks=NEEDS_FSDP)])
+def test_several_finds_are_the_same_on_all_ranks_and_leave_nothing_changed(reports, kind):
+    first, second = (report[f"several_{kind}"] for report in reports(2))
+    assert first == second
+    assert (first["changed"], first["same training"]) == ([], True)
+    assert {"weight_decay=0.0", "weight_decay=0.1", "all groups", "body", "head"} <= set(first)
+    assert first["weight_decay=0.0"] != first["weight_decay=0.1"]
+    assert first["body"] != first["head"]
