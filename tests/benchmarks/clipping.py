@@ -16,6 +16,7 @@ import itertools
 import json
 import math
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 
 from lrfinder import LRFinder
-from tests.benchmarks.regret import load_truth
+from tests.benchmarks.regret import Truth, load_truth
 from tests.benchmarks.tasks import TASKS, train
 from tests.benchmarks.truth import PATH as TRUTH
 
@@ -99,9 +100,15 @@ def load() -> dict[str, Any]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
+@cache
+def truths() -> dict[str, Truth]:
+    """Return the truth of every task."""
+    return load_truth(TRUTH, "one_cycle")
+
+
 def regret(name: str, final: float | None) -> float:
     """Return the regret of a final loss by the task's truth; 1 where the training diverged."""
-    truth = load_truth(TRUTH, "one_cycle")[name]
+    truth = truths()[name]
     best, start = float(np.mean(truth.best)), float(np.mean(truth.starts))
     return 1.0 if final is None else float(np.clip((final - best) / (start - best), 0.0, 1.0))
 

@@ -167,7 +167,7 @@ def several_fsdp():
 
 
 def several(kind):
-    """Compare settings and sweep each group: what the ranks found, what is left changed, and whether training goes on."""
+    """Compare settings and sweep each group: what was found, what is left changed, and whether training goes on."""
     options = {"start_lr": 1e-3, "end_lr": 10.0, "num_iter": 24, "progress": False}
     results = {}
 
