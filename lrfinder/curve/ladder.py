@@ -35,6 +35,8 @@ UNSTEADY_NOISE = 2.5  # standard deviations of a single loss that it rises
 RISE_THAT_MAY_PAY = 1.0  # share of its fall that an unsteady one may take back that scored better than all below it
 RISE_OF_LOST = 0.5  # where all have taken back more than this share, the next one is a decade further down
 BELOW_UNSTEADY = 4.5  # divides the lowest unsteady lr: a longer training stays near it for longer
+LOST = "rose by more than half of what they fell, so that they tell nothing"
+REUSED = "were scored on batches that they were trained on; pass a val_loader"
 PROBE_EDGE_SHARE = 0.04  # share of the losses at either end that is not searched for a rise
 
 
@@ -111,7 +113,7 @@ def refine(
 
     The first one lies above that, yet below divergence. The next ones go down while that gains more, and up where the
     highest one has gained the most. Where all have ended alike, or rose by more than half of what they fell, the next
-    one is a decade further down.
+    one is a decade further down. Where that holds for all in the end, they tell nothing, and the curve's own stands.
 
     Args:
         probe: `probe(index, lr)` restores the snapshot and trains for `steps` steps with the whole schedule in them, on
@@ -142,8 +144,10 @@ def refine(
         rung = _next_rung(tried, highest)
     try:
         suggestion = choose(tried, top, curve, context, steps)
-        if reused_batches() and own_lr < suggestion.lr:
-            suggestion = _kept(own_lr, suggestion, curve)
+        if _are_lost(tried) and _auto_lr(curve, context) is not None:
+            suggestion = _kept(own_lr, suggestion, curve, LOST)
+        elif reused_batches() and own_lr < suggestion.lr:
+            suggestion = _kept(own_lr, suggestion, curve, REUSED)
     except NoSuggestionError:
         suggestion = None
     return Refined(suggestion=suggestion, probes=tuple(probes))
@@ -259,12 +263,17 @@ def _ranking(tried: Mapping[int, Tried], steady: Mapping[int, Tried], chosen: in
 def _next_rung(tried: Mapping[int, Tried], highest: int) -> int | None:
     gains, steady = [each.gain for each in tried.values()], _steady(tried)
     alike = max(gains) - min(gains) <= ALIKE * abs(max(gains))
-    if len(tried) > 1 and (alike or all(each.rise > RISE_OF_LOST for each in tried.values())):
+    if len(tried) > 1 and (alike or _are_lost(tried)):
         return min(tried) - PER_DECADE
     best = max(steady, key=lambda rung: (steady[rung].gain, -rung), default=min(tried))
     if len(tried) == 1 or best == min(tried):
         return min(tried) - 1
     return best + 1 if best == max(tried) and best < highest else None
+
+
+def _are_lost(tried: Mapping[int, Tried]) -> bool:
+    """Return whether every short training took back more than `RISE_OF_LOST` of its fall."""
+    return all(each.rise > RISE_OF_LOST for each in tried.values())
 
 
 def _steady(tried: Mapping[int, Tried]) -> dict[int, Tried]:
@@ -292,11 +301,8 @@ def _vertex(gains: list[float]) -> float:
     return float(np.clip(0.5 * (below - above) / curvature, -0.5, 0.5)) if curvature < 0 else 0.0
 
 
-def _kept(own_lr: float, found: Suggestion, curve: Curve) -> Suggestion:
-    reason = (
-        f"the curve's own {own_lr:.1e}, as the short trainings, which suggest {found.lr:.1e}, were scored on batches "
-        "that they were trained on; pass a val_loader"
-    )
+def _kept(own_lr: float, found: Suggestion, curve: Curve, why: str) -> Suggestion:
+    reason = f"the curve's own {own_lr:.1e}, as the short trainings, which suggest {found.lr:.1e}, {why}"
     return replace(found, lr=own_lr, reason=reason, index=_nearest(curve, own_lr))
 
 
@@ -305,7 +311,11 @@ def _nearest(curve: Curve, lr: float) -> int:
 
 
 def _own_lr(curve: Curve, context: Context, top: float) -> float:
+    return _auto_lr(curve, context) or top / 10 ** (RUNGS_ABOVE / PER_DECADE)
+
+
+def _auto_lr(curve: Curve, context: Context) -> float | None:
     try:
         return suggest("auto", curve, context).lr
     except NoSuggestionError:
-        return top / 10 ** (RUNGS_ABOVE / PER_DECADE)
+        return None

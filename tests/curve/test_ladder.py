@@ -216,6 +216,13 @@ class TestDeadNetworks:
         assert exploding[2][0] == pytest.approx(exploding[1][0] / 10)
         assert rising_a_little[2][0] > exploding[2][0]
 
+    def test_where_all_rise_again_the_curves_own_lr_stands(self):
+        found = refine(valley(0.05, steady_below=0.0, unsteady=EXPLODING), 2.0, curve(), CONTEXT, 125).suggestion
+        assert found.lr == suggest("auto", curve(), CONTEXT).lr
+        assert found.rule == "refine"
+        assert found.reason.startswith("the curve's own ")
+        assert found.reason.endswith("rose by more than half of what they fell, so that they tell nothing")
+
     def test_a_large_first_gain_makes_no_tie_of_what_is_left_to_gain(self):
         # From 225 to 1.8 or to 3.9: the same share of the gain, and yet half of what could be had.
         gains = {0: 225 - 1.8, -1: 225 - 2.4, -2: 225 - 3.9}
