@@ -1,31 +1,26 @@
 """One launch of all ranks serves all tests, which read its reports: to start a process takes longer than a scenario."""
 
 import pytest
-import torch
 
 from tests.distributed.launch import launch
+from tests.distributed.setups import HAS_FSDP
 
 SCENARIOS = {
     2: (
         "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "partial", "released", "decisions", "epochs",
         "validation", "scaler_ddp", "arguments", "suggestion", "common_fault_ddp", "clean_fsdp", "nothing_changed_fsdp",
-        "result_fsdp", "grad_norms", "full_weights", "scaler_fsdp", "common_fault_fsdp", "interrupted",
+        "result_fsdp", "grad_norms_fsdp", "full_weights_fsdp", "scaler_fsdp", "common_fault_fsdp", "interrupted",
         "lagging", "closures", "different_ways", "refining_ddp", "refining_fsdp", "several_ddp", "several_fsdp",
-        "inside_collectives", "missing_rank", "exit_inside",
+        "inside_ddp", "inside_fsdp", "missing_rank", "exit_inside",
     ),
     4: (
         "uncured", "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "common_fault_ddp", "clean_fsdp",
         "common_fault_fsdp",
     ),
 }  # fmt: skip
-# FSDP2 on the CPU fails in torch itself before 2.7.
-HAS_FSDP = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)
-NEED_FSDP = {"full_weights", "grad_norms"}
+NEEDS_FSDP = pytest.mark.skipif(not HAS_FSDP, reason="FSDP2 on the CPU needs torch 2.7")
 if not HAS_FSDP:
-    SCENARIOS = {
-        size: tuple(name for name in names if "fsdp" not in name and name not in NEED_FSDP)
-        for size, names in SCENARIOS.items()
-    }
+    SCENARIOS = {size: tuple(name for name in names if "fsdp" not in name) for size, names in SCENARIOS.items()}
 
 
 @pytest.fixture(scope="session")

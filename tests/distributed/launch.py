@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 120  # seconds for a launch, whatever happens in it
+LIMIT = 240  # seconds for a launch, whatever happens in it; it takes 60 on two idle cores
 
 
 def launch(scenarios, world_size, folder, limit=LIMIT):
@@ -23,7 +24,7 @@ def launch(scenarios, world_size, folder, limit=LIMIT):
     processes = []
     for rank in range(world_size):
         log = (folder / f"{rank}.log").open("w")
-        command = [sys.executable, "-m", "tests.distributed.worker", str(folder), *scenarios]
+        command = [sys.executable, "-X", "faulthandler", "-m", "tests.distributed.worker", str(folder), *scenarios]
         environment = environment_of(RANK=rank, WORLD_SIZE=world_size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
         log.close()
@@ -39,20 +40,20 @@ def environment_of(**variables):
 def wait(processes, limit):
     deadline = time.monotonic() + limit
     try:
-        with suppress(subprocess.TimeoutExpired):  # what still runs then is killed
+        with suppress(subprocess.TimeoutExpired):  # what still runs then is stopped
             for process in processes:
                 process.wait(max(deadline - time.monotonic(), 0.1))
     finally:
         for process in processes:
             if process.poll() is None:
-                process.kill()
+                process.send_signal(signal.SIGABRT)  # faulthandler writes to the log where each thread was
                 process.wait()
 
 
 def read_report(folder, rank, returncode):
     path = folder / f"{rank}.json"
     report = json.loads(path.read_text()) if path.exists() else {}
-    report["log"] = (folder / f"{rank}.log").read_text()[-3000:]
+    report["log"] = (folder / f"{rank}.log").read_text()[-6000:]
     report["returncode"] = returncode
     return report
 

@@ -142,7 +142,7 @@ def result(kind):
     }
 
 
-def grad_norms():
+def grad_norms_fsdp():
     """Gradient norms of DDP and of FSDP2: those of the mean gradient over all ranks."""
     found = {}
     for kind in ("ddp", "fsdp"):
@@ -505,7 +505,7 @@ def _expect_fault(setup, finder):
         setup.net.fault = None
 
 
-def full_weights():
+def full_weights_fsdp():
     """A forward pass without gradients leaves the root with full weights: find() starts from shards all the same."""
     found = {}
     held_out = [dataset()[:8], dataset()[8:16]]
@@ -537,13 +537,20 @@ def own_group(name, seconds):
     return store
 
 
-def inside_collectives():
+def inside_ddp():
+    return inside_collectives("ddp", "backward", "step")
+
+
+def inside_fsdp():
+    return inside_collectives("fsdp", "forward", "backward")
+
+
+def inside_collectives(kind, *places):
     """Rank 1 fails inside of a collective but stays alive: the others are released by the timeout."""
     report = {}
-    places = [("ddp", "backward"), ("fsdp", "forward"), ("fsdp", "backward"), ("ddp", "step")]
-    for index, (kind, place) in enumerate(places):
-        own_group(index, seconds=2)
-        report[f"{kind} {place}"] = inside(kind, place)
+    for place in places:
+        own_group(f"{kind} {place}", seconds=2)
+        report[place] = inside(kind, place)
     return report
 
 

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lrfinder import LRFinder
 
+HAS_FSDP = torch.__version__ >= "2.7"  # FSDP2 on the CPU fails in torch itself before
 WIDTH = 24
 CLASSES = 4
 

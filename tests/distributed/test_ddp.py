@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from tests.distributed import scenarios
-from tests.distributed.conftest import HAS_FSDP
+from tests.distributed.conftest import NEEDS_FSDP
 from tests.distributed.scenarios import FAULTS
 
-NEEDS_FSDP = pytest.mark.skipif(not HAS_FSDP, reason="FSDP2 on the CPU needs torch 2.7")
 WORLDS = pytest.mark.parametrize("world_size", [2, 4])
 
 
@@ -86,7 +85,7 @@ def test_a_failed_find_keeps_neither_the_model_nor_the_optimizer_alive(reports):
     assert first["alive"] == second["alive"] == []
 
 
-@pytest.mark.parametrize("scenario", ["refining_ddp", "refining_fsdp"])
+@pytest.mark.parametrize("scenario", ["refining_ddp", pytest.param("refining_fsdp", marks=NEEDS_FSDP)])
 def test_refining_agrees_and_leaves_nothing(reports, scenario):
     first, second = (report[scenario] for report in reports(2))
     assert first == second

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.distributed.conftest import NEEDS_FSDP
+
 
 def check(first, second, place):
     assert second["raised"] == ["Fault", place]
@@ -10,11 +12,16 @@ def check(first, second, place):
     assert first["changed"] == second["changed"] == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "place"), [("ddp", "backward"), ("fsdp", "forward"), ("fsdp", "backward"), ("ddp", "step")]
-)
-def test_released_by_the_timeout(reports, kind, place):
-    first, second = (report["inside_collectives"][f"{kind} {place}"] for report in reports(2))
+@pytest.mark.parametrize("place", ["backward", "step"])
+def test_ddp_is_released_by_the_timeout(reports, place):
+    first, second = (report["inside_ddp"][place] for report in reports(2))
+    check(first, second, place)
+
+
+@NEEDS_FSDP
+@pytest.mark.parametrize("place", ["forward", "backward"])
+def test_fsdp_is_released_by_the_timeout(reports, place):
+    first, second = (report["inside_fsdp"][place] for report in reports(2))
     check(first, second, place)
 
 
