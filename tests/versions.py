@@ -64,7 +64,7 @@ ROWS = {
         test=(
             "scikit-learn==1.2.0",
             "torchdata==0.11.0",
-            "pytest==8.0.0",
+            "pytest==8.1.1",
             "pytest-timeout==2.3.1",
             "hypothesis==6.100.0",
             "nbclient==0.10.0",

@@ -129,10 +129,12 @@ def row_of_numbers(name: str, values: npt.ArrayLike) -> Floats:
 
 def _plain(values: Any) -> Any:
     # Tensors and lists of them, with gradients or without, which NumPy does not take.
-    if hasattr(values, "tolist") and not isinstance(values, np.ndarray):
-        return values.tolist()
+    if hasattr(values, "tolist") and not (isinstance(values, np.ndarray) and values.dtype.kind in "biuf"):
+        values = values.tolist()
     if isinstance(values, (list, tuple)):
-        return [value.item() if hasattr(value, "item") else value for value in values]
+        values = [value.item() if hasattr(value, "item") else value for value in values]
+        if any(isinstance(value, (str, bytes)) for value in values):
+            raise TypeError("NumPy would read numbers from text")
     return values
 
 
@@ -173,12 +175,16 @@ def _on_own_scale(losses: Floats, finite: npt.NDArray[np.bool_]) -> Floats:
     if not len(known):
         return losses
     middle, (low, high) = np.median(known), np.quantile(known, [0.25, 0.75])
-    spread, centred = high - low, losses - middle
+    spread, centred = high - low, known - middle
     if spread <= ROUNDING * np.median(np.abs(known)):  # all alike but for a few
-        spread = float(np.max(np.abs(centred[finite])))
+        spread = float(np.max(np.abs(centred)))
+    unit = np.full(len(losses), np.nan)
     if spread <= ROUNDING * np.max(np.abs(known)):
-        return np.where(finite, 0.0, np.nan)
-    return np.where(finite, np.round(np.clip(centred / spread, -MOST_SPREADS, MOST_SPREADS), DECIMALS), np.nan)
+        unit[finite] = 0.0
+        return unit
+    with np.errstate(over="ignore"):  # so large is clipped
+        unit[finite] = np.round(np.clip(centred / spread, -MOST_SPREADS, MOST_SPREADS), DECIMALS)
+    return unit
 
 
 def _steady(means: Floats) -> Floats:

@@ -231,6 +231,12 @@ def test_offset_and_scale_of_losses_and_scale_of_lrs_change_nothing(history, off
 ANYTHING = st.integers(1, 300).flatmap(lambda n: arrays(np.float64, n, elements=st.floats(width=64)))
 
 
+@pytest.mark.parametrize("first", [math.inf, -math.inf, math.nan])
+def test_losses_that_are_almost_zero_warn_of_nothing(first):
+    found = diagnose(np.array([first, 9.7e-209, 0.0]))  # a warning that starts here is an error
+    assert found.verdict is TrainingVerdict.UNCLEAR
+
+
 @given(ANYTHING, st.booleans(), st.data())
 @settings(max_examples=200, deadline=None)
 def test_no_row_of_numbers_breaks_it(losses, with_lrs, data):
@@ -248,6 +254,12 @@ def test_no_row_of_numbers_breaks_it(losses, with_lrs, data):
 @settings(max_examples=50, deadline=None)
 def test_anything_else_is_an_argument_error(losses):
     with pytest.raises(ArgumentError):
+        diagnose(losses)
+
+
+@pytest.mark.parametrize("losses", [["0"], ["1.5", None], [2.0, b"1"], np.array(["3", "4"])])
+def test_numbers_written_as_text_are_an_argument_error(losses):
+    with pytest.raises(ArgumentError, match="must be a row of numbers, NaN where one is missing, got"):
         diagnose(losses)
 
 

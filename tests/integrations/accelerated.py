@@ -1,5 +1,7 @@
 """A training with Accelerate, as its documentation writes it."""
 
+import inspect
+
 import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -8,8 +10,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder.integrations.accelerate import finder_for
+from tests.distributed.setups import HAS_FSDP
 
-__all__ = ["Setup", "reset", "use_fsdp2"]
+__all__ = ["HAS_FSDP2", "Setup", "reset", "use_fsdp2"]
+
+# The oldest Accelerate knows the first FSDP only.
+HAS_FSDP2 = HAS_FSDP and "fsdp_version" in inspect.signature(FullyShardedDataParallelPlugin).parameters
 
 
 def use_fsdp2(accelerator):

@@ -29,7 +29,7 @@ def launch(folder):
             ACCELERATE_USE_CPU="true", HF_HUB_OFFLINE="1",
         )  # fmt: skip
         with (folder / f"{rank}.log").open("w") as log:
-            command = [sys.executable, "-m", "tests.integrations.two_processes", str(folder)]
+            command = [sys.executable, "-X", "faulthandler", "-m", "tests.integrations.two_processes", str(folder)]
             root = Path(__file__).parents[2]
             processes.append(subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log))
     wait(processes, LIMIT)
@@ -49,7 +49,7 @@ def launch(folder):
 def main(folder):
     import torch
 
-    from tests.integrations.accelerated import Setup
+    from tests.integrations.accelerated import HAS_FSDP2, Setup
     from tests.integrations.test_transformers import build, gpt2, outcome
 
     warnings.simplefilter("ignore")
@@ -79,7 +79,8 @@ def main(folder):
         report, rank, "transformers", trainer, lambda made: find_lr(made, **SWEEP), train, parts,
         (type(trainer()), "compute_loss"),
     )  # fmt: skip
-    check_fsdp2(report, folder)
+    if HAS_FSDP2:
+        check_fsdp2(report, folder)
     (folder / f"{rank}.json").write_text(json.dumps(report))
 
 
