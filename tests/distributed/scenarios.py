@@ -151,10 +151,11 @@ def grad_norms_fsdp():
         found[f"{kind} clipped"] = setup.find(
             finder=setup.finder(max_grad_norm=1e9), grad_norms=True
         ).grad_norms.tolist()
-    setup = Setup("ddp", plain=True)
-    inputs, targets = next(iter(setup.loader))
-    setup.criterion(setup.model(inputs), targets).backward()
-    found["by hand"] = float(torch.cat([p.grad.flatten() for p in setup.model.parameters()]).norm())
+        setup = Setup(kind, plain=True)
+        inputs, targets = next(iter(setup.loader))
+        setup.criterion(setup.model(inputs), targets).backward()
+        gradients = [getattr(p.grad, "full_tensor", lambda p=p: p.grad)().flatten() for p in setup.model.parameters()]
+        found[f"{kind} by hand"] = float(torch.cat(gradients).norm())
     return found
 
 
