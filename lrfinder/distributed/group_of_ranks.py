@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from lrfinder.distributed.exchange import gather_objects, gather_rows
 from lrfinder.distributed.failure_store import FailureStore, is_cut_off, quote
 from lrfinder.distributed.forward_hooks import before_forward
 from lrfinder.errors import ArgumentError, LRFinderError, RankError
@@ -94,7 +95,7 @@ class RankGroup:
             ArgumentError: An argument differs; all ranks raise.
         """  # noqa: DOC502 - raised below, once all ranks know of it
         self._meet(_Site.ARGUMENTS)
-        everywhere = self._gather({name: repr(value) for name, value in arguments.items()})
+        everywhere = gather_objects({name: repr(value) for name, value in arguments.items()}, self._group)
         for name in arguments:
             for rank, theirs in enumerate(everywhere):
                 if theirs[name] != everywhere[0][name]:
@@ -190,7 +191,7 @@ class RankGroup:
             Rank 0's value.
         """
         self._meet(_Site.RESULT)
-        return self._gather(value if self.rank == 0 else None)[0]
+        return gather_objects(value if self.rank == 0 else None, self._group)[0]
 
     def part(self, error: BaseException) -> BaseException:
         """Let the others know why this rank leaves, as far as that is possible without blocking.
@@ -261,16 +262,9 @@ class RankGroup:
         return rows
 
     def _sum(self, site: _Site, flag: float = 0.0, loss: float = 0.0) -> list[list[float]]:
-        # Each rank fills its own row: adding zeros is exact, in any order, so all ranks read the same bits.
-        rows = torch.zeros(self.world_size, 3, dtype=torch.float64, device="cpu")
-        rows[self.rank] = torch.tensor([float(site), flag, loss], dtype=torch.float64, device="cpu")
-        dist.all_reduce(rows, group=self._group)
-        return rows.tolist()
-
-    def _gather(self, value: Any) -> list[Any]:
-        values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value, group=self._group)
-        return values
+        row = torch.tensor([float(site), flag, loss], dtype=torch.float64, device="cpu")
+        rows: list[list[float]] = gather_rows(row, self._group).tolist()
+        return rows
 
     def _first_cause(self, own: tuple[bool, str] | None) -> RankError | None:
         """Exchange what happened where, and return what happened first on another rank.
@@ -281,7 +275,7 @@ class RankGroup:
         Returns:
             None if there was nothing on another rank, or only consequences while this rank failed itself.
         """
-        reports = enumerate(self._gather(own))
+        reports = enumerate(gather_objects(own, self._group))
         found = [(*report, rank) for rank, report in reports if report is not None and rank != self.rank]
         consequence, message, rank = min(found, key=lambda report: (report[0], report[2]), default=(True, "", -1))
         return None if own is not None and consequence else _rank_error(rank, message)

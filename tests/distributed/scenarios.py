@@ -538,6 +538,16 @@ def own_group(name, seconds):
     return store
 
 
+def destroyed():
+    """The process group is destroyed straight after a find, many times."""
+    points = []
+    for index in range(8):
+        own_group(f"to destroy {index}", seconds=20)
+        points.append(len(Setup().find(num_iter=5).lrs))
+        dist.destroy_process_group()
+    return points
+
+
 def inside_ddp():
     return inside_collectives("ddp", "backward", "step")
 

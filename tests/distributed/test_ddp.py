@@ -184,6 +184,11 @@ def test_losses_that_are_read_late(reports):
     assert [report["lagging"]["raised"][0] for report in reports(2)] == ["RankError", "Fault"]
 
 
+def test_a_process_group_can_be_destroyed_straight_after_a_find(reports):
+    for report in reports(2):
+        assert report["destroyed"] == [5] * 8
+
+
 def test_an_optimizer_with_a_closure(reports):
     first, second = (report["closures"] for report in reports(2))
     assert first["losses"] == second["losses"]
