@@ -2,8 +2,8 @@
 
 For a seed with the loss `start` before the training, regret(s) = (loss(s) - best) / (start - best), clipped to [0, 1]:
 0 is as good as the best rate of the grid, 1 is no training, or divergence. The best rate is chosen on the other seeds
-and scored on this one. Between grid points the loss is linear in the rate's logarithm; beyond the grid it stays as at
-its end.
+and scored on this one; a single seed chooses for itself. Between grid points the loss is linear in the rate's
+logarithm; beyond the grid it stays as at its end.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Truth:
     def _others(self) -> Floats:
         # Mean over all seeds but this one, shape (K, seeds).
         seeds = self.finals.shape[1]
+        if seeds == 1:
+            return self.finals
         return np.asarray((self.finals.sum(1, keepdims=True) - self.finals) / (seeds - 1))
 
     @cached_property
@@ -78,11 +80,11 @@ class Truth:
 def load_truth(path: Path, schedule: str = "one_cycle") -> dict[str, Truth]:
     """Read the stored truth of every task that has one under the schedule."""
     stored: dict[str, Any] = json.loads(path.read_text())["tasks"]
-    return {name: _truth(entry, schedule) for name, entry in stored.items() if entry["final"].get(schedule)}
+    return {name: _truth(entry, schedule) for name, entry in stored.items() if entry.get("final", {}).get(schedule)}
 
 
 def _truth(entry: dict[str, Any], schedule: str) -> Truth:
-    curve = entry["final"][schedule]
+    curve = dict(sorted(entry["final"][schedule].items(), key=lambda item: int(item[0])))
     seeds = sorted(set.intersection(*(set(finals) for finals in curve.values())))
     starts = np.array([entry["start"][seed] for seed in seeds])
     finals = np.array([[math.inf if curve[k][seed] is None else curve[k][seed] for seed in seeds] for k in curve])

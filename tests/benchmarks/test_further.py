@@ -1,9 +1,11 @@
 """Guards for the further benchmarks: their truths are not stale, and their stored sweeps score as well as ever."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from tests.benchmarks import raw_targets, under_schedules
+from tests.benchmarks import fine_tuning, raw_targets, under_schedules
 from tests.benchmarks.grid_search import load
 from tests.benchmarks.ranges import CONDITIONS, PATH, RAW_TRUTH, STANDARD, TRUTH, curve_of, recorded_tasks, regret
 from tests.benchmarks.regret import load_truth
@@ -68,3 +70,15 @@ def test_bad_suggestions_are_warned_of_more_often_than_good_ones():
     bad, good = [each for each in found if each.regret > BAD], [each for each in found if each.regret < GOOD]
     assert np.mean([each.warned for each in good]) <= 0.1
     assert np.mean([each.warned for each in bad]) > 0.6
+
+
+def test_auto_holds_in_fine_tuning():
+    entries, truths = load(fine_tuning.PATH), load_truth(fine_tuning.PATH, fine_tuning.SCHEDULE)
+    found = {}
+    for kind, steps in itertools.product(fine_tuning.KINDS, fine_tuning.LENGTHS):
+        task = fine_tuning.of_length(kind, steps)
+        if task.name in truths:
+            assert entries[task.name]["fingerprint"] == fingerprint(fine_tuning.KINDS[kind], fine_tuning.train)
+            found[task.name] = np.mean([truths[task.name].regret(lr) for lr in fine_tuning.auto(entries[kind], task)])
+    assert len(found) >= 12
+    assert np.mean(list(found.values())) < 0.1
