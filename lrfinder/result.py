@@ -2,6 +2,7 @@
 
 import base64
 import builtins
+import math
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from lrfinder.curve import (
     CustomRule,
     Floats,
     Landmarks,
+    Level,
     StopReason,
     Suggestion,
     Verdict,
@@ -361,11 +363,14 @@ class RangeTestResult:
         return self._judge(check_positive(call, self.initial_lr if lr is None else lr))
 
     def _judge(self, lr: float, ratio: float = 1.0) -> Verdict:
-        # Of a group that has `ratio` times the lr of the largest one; nothing is known of a group that is held at 0.
+        # Of a group that has `ratio` times the lr of the largest one, 0 where it was not swept.
+        if not ratio:
+            reason = "This parameter group was not swept: the range test says nothing about its learning rate."
+            return Verdict(lr=lr, level=Level.UNKNOWN, factor=math.nan, reason=reason)
         found = None
         with suppress(NoSuggestionError):
             found = self.suggest("auto") if self.refined is None else self.refined
-        return judge(lr, None if found is None or not ratio else found.lr, self.curve, self.context, ratio=ratio or 1.0)
+        return judge(lr, None if found is None else found.lr, self.curve, self.context, ratio=ratio)
 
     def clip_norm(self, lr: float | None = None) -> ClipSuggestion:
         """Return a threshold for gradient clipping, from the gradient norms at stable learning rates.

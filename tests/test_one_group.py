@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lrfinder import ArgumentError, LRFinder, RangeTestResult
+from lrfinder import ArgumentError, Level, LRFinder, RangeTestResult
 from lrfinder.display.plots import plot_curve
 from tests.fingerprint import Fingerprint, differences, process_state
 from tests.notes import Notes
@@ -62,6 +62,10 @@ def test_the_result_concerns_that_group(tmp_path):
     assert result.initial_lr == 0.1
     assert result.judge().lr == 0.1
     assert "(only head was swept)" in str(result)
+    body, head = result.judge([0.01, 0.1])
+    assert (head.lr, head.level is Level.UNKNOWN) == (0.1, False)
+    assert (body.lr, body.level) == (0.01, Level.UNKNOWN)
+    assert "was not swept" in body.reason
     assert result.plot().get_xlabel() == "learning rate of head"
     assert "for head>" in repr(result)
     result.save(tmp_path / "r.json")

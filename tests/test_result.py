@@ -602,3 +602,16 @@ def test_plotting_returns_the_axes_and_takes_several_results():
     ax = result().plot(label="one")
     assert result(rule="fastai_valley").plot(ax, label="two", rules=["onset"], show_raw=False) is ax
     plt.close(ax.figure)
+
+
+def test_the_block_and_the_file_hold_the_clipping_threshold(tmp_path):
+    curve = dataclasses.replace(healthy(), grad_norms=np.linspace(1.0, 2.0, 100))
+    measured = result(curve)
+    threshold = measured.clip_norm().max_norm
+    row = next(line for line in str(measured).splitlines() if line.strip().startswith("clip norm"))
+    assert row.split()[2] == f"{threshold:.2g}"
+    assert "3.5 times the 90% quantile" in row
+    measured.save(tmp_path / "r.json")
+    assert RangeTestResult.load(tmp_path / "r.json").clip_norm() == measured.clip_norm()
+    assert "clip norm" not in str(result())
+    assert "clip norm" not in str(result(dataclasses.replace(curve, grad_norms=np.zeros(100))))

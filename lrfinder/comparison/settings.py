@@ -46,7 +46,7 @@ def compare(
 
     Raises:
         ArgumentError: There is nothing to compare, more than one kind of thing to compare, an unknown hyperparameter,
-            or an iterator as loader.
+            an iterator as loader, or something else than a finder.
 
     Example:
         >>> import torch
@@ -59,6 +59,7 @@ def compare(
         >>> list(found.results), optimizer.param_groups[0]["momentum"]
         (['momentum=0.0', 'momentum=0.9'], 0.9)
     """
+    _check_types(finder, settings)
     kinds = {
         "a dict of finders": isinstance(finder, Mapping),
         "a dict of loaders": isinstance(loader, Mapping),
@@ -88,6 +89,19 @@ def compare(
             name = ", ".join(f"{key}={_text(value)}" for key, value in values.items())
             results[name] = finder.find(loader, **find_options)
     return Comparison(results=results)
+
+
+def _check_types(finder: Any, settings: Any) -> None:
+    for each in finder.values() if isinstance(finder, Mapping) else [finder]:
+        if not callable(getattr(each, "find", None)):
+            raise ArgumentError(
+                f"compare(finder=...) must be an LRFinder, or a dict of several, got {type(each).__name__}."
+            )
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ArgumentError(
+            f"compare(settings=...) must be a dict of values by hyperparameter, got {type(settings).__name__}; "
+            'for example {"weight_decay": [0, 1e-4]}.'
+        )
 
 
 def _check_names(argument: str, given: Mapping[str, Any]) -> None:

@@ -126,11 +126,24 @@ def measure() -> None:
         for strategy in strategies:
             runs = stored.setdefault(name, {}).setdefault(split, {}).setdefault(strategy, {})
             if str(seed) not in runs:
-                lrs = group_lrs(name, split, strategy, seed)
-                final = train(name, split, lrs, seed)
-                runs[str(seed)] = {"lrs": lrs, "final": final if math.isfinite(final) else None}
+                runs[str(seed)] = known(stored, name, split, strategy, seed) or run(name, split, strategy, seed)
                 RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
-                print(seed, name, split, strategy, [f"{lr:.1e}" for lr in lrs], f"{final:.4g}", flush=True)
+                print(seed, name, split, strategy, runs[str(seed)], flush=True)
+
+
+def run(name: str, split: str, strategy: str, seed: int) -> dict[str, Any]:
+    """Return the learning rate of each group, and the loss after training with them."""
+    lrs = group_lrs(name, split, strategy, seed)
+    final = train(name, split, lrs, seed)
+    return {"lrs": lrs, "final": final if math.isfinite(final) else None}
+
+
+def known(stored: dict[str, Any], name: str, split: str, strategy: str, seed: int) -> dict[str, Any] | None:
+    """Return the same training with two groups, where a third one has the body's ratio and the same layers train."""
+    if name.startswith("minilm") or split == "body, head" or strategy not in {ONE, TEN}:
+        return None
+    two = stored[name]["body, head"][strategy][str(seed)]
+    return {**two, "lrs": [two["lrs"][0], *two["lrs"]]}
 
 
 def regret(name: str, runs: dict[str, Any]) -> float:

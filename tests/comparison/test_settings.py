@@ -130,6 +130,9 @@ def test_finders_compare_anything_else():
         ({"settings": {"momentum": 0.9}}, "must give a list of values for 'momentum', got 0.9"),
         ({"settings": {"momentum": "0.9"}}, "must give a list of values for 'momentum', got '0.9'"),
         ({"settings": {}}, "must name at least one hyperparameter"),
+        ({"settings": ["momentum"]}, r"must be a dict of values by hyperparameter, got list; for example"),
+        ({"finder": 3, "settings": {"momentum": [0.0]}}, r"must be an LRFinder, or a dict of several, got int"),
+        ({"finder": {"a": 3, "b": 3}}, r"must be an LRFinder, or a dict of several, got int"),
         ({"settings": {"momentum": [0.9, 0.9]}}, r"must give different values for 'momentum', got \[0.9, 0.9\]"),
         (
             {"settings": {"momentum": [0.9]}},
