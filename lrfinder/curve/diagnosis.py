@@ -20,14 +20,16 @@ from lrfinder.errors import ArgumentError
 
 __all__ = ["Diagnosis", "Stretch", "TrainingVerdict", "diagnose"]
 
-MOST_UNREST = 0.04  # share of the training
-NO_FALL = 1.0  # standard deviations of a bin
-FLAT_RISE = 2.2  # standard deviations that a flat loss may rise
-NOT_HALF = 0.78  # share of the fall at half of the summed lr, below which progress was slow to come
-STILL_FALLING = 0.2  # late progress per summed lr, as a share of the average
+MOST_UNREST = 0.08  # share of the training
+MOST_RISE = 10.0  # times the whole fall; a higher rise counts however short it is
+NO_FALL = 1.5  # standard deviations of a bin
+FLAT_RISE = 2.6  # standard deviations that a flat loss may rise
+NOT_HALF = 0.7  # share of the fall at half of the summed lr, below which progress was slow to come
+STILL_FALLING = 0.25  # late progress per summed lr, as a share of the average
 FALLING_AT_DECAY = 0.5  # the same where the learning rate decayed early
 LEAST_TREND = 2.0  # standard errors of the slope
 PICK_UP = 1.5  # early and late progress per summed lr, as a multiple of that in the second quarter
+AT_ONCE = 0.9  # share of the fall between the first two entries
 EARLY_DECAY = 0.35  # share of the training
 FAR_FROM_HALF = 0.62  # share of the fall at half of the summed lr, below which a factor of ten is advised
 VAL_RISE = 0.2  # share of the fall of the validation loss that it has to rise again
@@ -103,7 +105,7 @@ def diagnose(
       of the fall $S - E$ is still to come;
     - **decayed too early**: the same, where the learning rate fell below a third of its peak early;
     - **fine**: the loss fell and has settled;
-    - **unclear**: anything else.
+    - **unclear**: anything else, such as a first average that holds nearly the whole fall and may hide an explosion.
 
     The verdict does not depend on the offset or the scale of the losses, nor on the scale of the learning rates.
 
@@ -157,8 +159,8 @@ def decide(history: History, signs: Signs, done: float = 1.0) -> Diagnosis:
     Returns:
         The diagnosis.
     """
-    found = _lost(history) or _unstable(history, signs) or _flat(history, signs) or _slow(history, signs, done)
-    return _settled(signs) if found is None else found
+    found = _lost(history) or _unstable(history, signs) or _flat(history, signs)
+    return found or _slow(history, signs, done) or _hidden(signs) or _settled(signs)
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
@@ -196,7 +198,7 @@ def _lost(history: History) -> Diagnosis | None:
 
 
 def _unstable(history: History, signs: Signs) -> Diagnosis | None:
-    if signs.unrest <= MOST_UNREST:
+    if signs.unrest <= (0.0 if signs.rise > MOST_RISE else MOST_UNREST):
         return None
     stretch = _stretch(history, signs.unrest_bins, "above its earlier minimum")
     if signs.fall < NO_FALL:
@@ -262,6 +264,16 @@ def _picks_up(signs: Signs) -> bool:
     """Return whether progress per summed learning rate slowed down and then gained: a decaying lr calms a high one."""
     first, second = 4 * signs.quarter, 4 * (signs.half - signs.quarter)
     return min(first, signs.late) > PICK_UP * second
+
+
+def _hidden(signs: Signs) -> Diagnosis | None:
+    if signs.at_once < AT_ONCE:
+        return None
+    reason = (
+        f"{min(signs.at_once, 1.0):.0%} of the fall lies between the first two entries. If they are averages, the "
+        "first may hide that the loss exploded: log the loss of every step, or more often."
+    )
+    return _found(TrainingVerdict.UNCLEAR, reason, None, Stretch(first=0, stop=2, name="nearly the whole fall"))
 
 
 def _settled(signs: Signs) -> Diagnosis:

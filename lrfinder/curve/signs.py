@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lrfinder.curve.arrays import Floats
-from lrfinder.curve.history import History
+from lrfinder.curve.history import BINS, History
 
 __all__ = ["Signs", "measure_signs"]
 
 RISE_SHARE = 0.2  # share of the fall that the loss has to rise again to count as unrest
-RISE_NOISE = 2.2  # standard deviations of a bin that it has to rise
+RISE_NOISE = 3.0  # standard deviations of a bin that it has to rise
 LATE_FROM = 0.6  # share of the summed learning rate from which on the progress is late
 WINDOW = 0.12  # share of the summed learning rate on either side that a level is read from
 LEAST_BINS = 6  # that a line is drawn through
@@ -38,6 +38,7 @@ class Signs:
         late: Progress per summed learning rate after 60 % of it, where 1 is the average.
         late_noise: The same in standard errors.
         decayed_after: Share of the training after which the learning rate stays below a third of its peak.
+        at_once: (S - L) / (S - E) at the second entry, 0 where a bin holds several entries.
         unrest_bins: First bin, and one past the last, of the longest unrest.
         late_bins: The same of the late progress.
     """
@@ -52,6 +53,7 @@ class Signs:
     late: float
     late_noise: float
     decayed_after: float
+    at_once: float
     unrest_bins: tuple[int, int]
     late_bins: tuple[int, int]
 
@@ -85,6 +87,7 @@ def measure_signs(history: History) -> Signs:
         late=-late.slope / gain,
         late_noise=-late.slope_in_errors,
         decayed_after=_decayed_after(history),
+        at_once=(history.start - float(losses[1])) / gain if history.entries <= BINS else 0.0,
         unrest_bins=_longest_run(high),
         late_bins=(int(late.bins[0]), len(losses)),
     )

@@ -112,6 +112,16 @@ def test_gain_from_a_decaying_lr_after_a_plateau_is_fine():
     assert diagnose(losses, rate).verdict is FINE
 
 
+def test_an_average_that_holds_the_whole_fall_may_hide_a_blow_up():
+    rng = np.random.default_rng(0)
+    averages = np.concatenate([[400.0], 2.3 + 0.01 * rng.standard_normal(29)])
+    found = diagnose(averages)
+    assert found.verdict is UNCLEAR
+    assert "every step" in found.reason
+    assert (found.stretch.first, found.stretch.stop) == (0, 2)
+    assert diagnose(0.3 + 2.0 * np.exp(-np.arange(30) / 2)).verdict is FINE
+
+
 def test_flat_loss_is_unclear():
     found = diagnose(2.3 + noise())
     assert found.verdict is UNCLEAR
