@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from tests.benchmarks.tasks.task import Setup, Task
@@ -20,7 +21,7 @@ def fingerprint(of: Task, training: Callable[..., Any] = train) -> str:
 
     Comments, docstrings and layout do not count; settings in the decorator and the function that trains do.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_arguments(of).encode())
     for function in sorted(_used(of.parts, training), key=lambda used: f"{used.__module__}.{used.__qualname__}"):
         digest.update(_canonical(_tree(function)).encode())
     return digest.hexdigest()[:16]
@@ -28,9 +29,9 @@ def fingerprint(of: Task, training: Callable[..., Any] = train) -> str:
 
 def _used(start: Callable[..., Any], training: Callable[..., Any]) -> list[Callable[..., Any]]:
     """Functions and classes of this package that `start` reaches by name, itself included."""
-    package = __name__.rpartition(".")[0]
     found: dict[str, Callable[..., Any]] = {}
-    open_ends: list[Any] = [start, Task.build, Setup.train_step, Setup.evaluate, training]
+    first = [start.func, *filter(_of_this_package, start.args)] if isinstance(start, partial) else [start]
+    open_ends: list[Any] = [*first, Task.build, Setup.train_step, Setup.evaluate, training]
     while open_ends:
         function = inspect.unwrap(open_ends.pop())
         key = f"{function.__module__}.{function.__qualname__}"
@@ -41,9 +42,21 @@ def _used(start: Callable[..., Any], training: Callable[..., Any]) -> list[Calla
         module = inspect.getmodule(function)
         for name in sorted(names - {"task", "Task", "Setup", "Parts"}):
             value = getattr(module, name, None)
-            if callable(value) and (getattr(value, "__module__", None) or "").startswith(package):
+            if _of_this_package(value):
                 open_ends.append(value)
     return list(found.values())
+
+
+def _of_this_package(value: Any) -> bool:
+    return callable(value) and (getattr(value, "__module__", None) or "").startswith(__name__.rpartition(".")[0])
+
+
+def _arguments(of: Task) -> str:
+    """What makes a task that no decorator made: a decorator's settings are part of its source."""
+    if not isinstance(of.parts, partial):
+        return ""
+    arguments = [getattr(each, "__qualname__", repr(each)) for each in of.parts.args]
+    return ",".join([*arguments, of.optimizer, str(of.options), str(of.total_steps), str(of.batch_size)])
 
 
 def _tree(function: Callable[..., Any]) -> ast.AST:
