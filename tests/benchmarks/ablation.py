@@ -36,6 +36,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "held-out data trusted however little": ({"fewest": 0}, {}),
     "unsteady rates kept": ({}, {"UNSTEADY_SHARE": math.inf}),
     "unsteady rates passed over, without a distance": ({}, {"BELOW_UNSTEADY": 1.0}),
+    "a rise counts though it pays": ({}, {"RISE_THAT_MAY_PAY": -1.0}),
+    "short trainings that only rise tell something": ({}, {"RISE_OF_LOST": math.inf}),
     "without the correction for the length": ({}, {"PROBE_LENGTH_POWER": 0.0}),
     "without the tie rule": ({}, {"TIE": 0.0}),
     "without the parabola": ({}, {"_vertex": lambda gains: 0.0}),

@@ -6,6 +6,7 @@ all of their trainings run as one batched network. The files have the format of 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -23,7 +24,15 @@ HALF_WIDTH = 7
 """Grid places of a third of a decade on either side of the usual learning rate that are run at first."""
 
 
-def search(task: Task, schedules: Sequence[str], seeds: Sequence[int], *, worst: float | None = None) -> dict[str, Any]:
+def search(
+    task: Task,
+    schedules: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    worst: float | None = None,
+    first: Sequence[int] = range(-2 * HALF_WIDTH, 2 * HALF_WIDTH + 1, 2),
+    rounds: int | None = None,
+) -> dict[str, Any]:
     """Train at the grid's learning rates under each schedule.
 
     Args:
@@ -31,6 +40,8 @@ def search(task: Task, schedules: Sequence[str], seeds: Sequence[int], *, worst:
         schedules: Keys of `tests.benchmarks.schedules.SCHEDULES`.
         seeds: The seeds of each cell.
         worst: The loss that counts as no progress; by default the one before the training.
+        first: Grid places of the first round, from the usual learning rate.
+        rounds: Rounds of trainings at most; by default as many as it takes.
 
     Returns:
         `start` by seed, `final` by schedule, grid place and seed (None where it is not finite), and `seconds`.
@@ -38,8 +49,10 @@ def search(task: Task, schedules: Sequence[str], seeds: Sequence[int], *, worst:
     entry: dict[str, Any] = {"start": {}, "final": {schedule: {} for schedule in schedules}}
     began = time.perf_counter()
     middle = 2 * round(3 * math.log10(task.usual_lr))
-    places = {schedule: {middle + 2 * i for i in range(-HALF_WIDTH, HALF_WIDTH + 1)} for schedule in schedules}
-    while any(places.values()):
+    places = {schedule: {middle + i for i in first} for schedule in schedules}
+    for done in itertools.count():
+        if done == rounds or not any(places.values()):
+            break
         cells = [(schedule, k, seed) for schedule in schedules for k in sorted(places[schedule]) for seed in seeds]
         copies = [Copy(lr=rate(k), seed=seed, schedule=schedule) for schedule, k, seed in cells]
         for (schedule, k, seed), before, after in zip(cells, *train_side_by_side(task, copies), strict=True):

@@ -7,7 +7,7 @@ copy's own. The optimizers are those of torch with a learning rate for each copy
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.benchmarks.schedules import shape_of
 from tests.benchmarks.tasks import Task
 from tests.benchmarks.tasks.task import LossFn
 
-__all__ = ["Copy", "train_side_by_side"]
+__all__ = ["Copy", "SideBySide", "batches_of", "train_side_by_side"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,30 +42,72 @@ class _WithLoss(nn.Module):
 
 def train_side_by_side(task: Task, copies: Sequence[Copy]) -> tuple[list[float], list[float]]:
     """Held-out losses of all copies before and after the training, infinite where they are not finite."""
-    setups = {seed: task.build(seed) for seed in {copy.seed for copy in copies}}
-    seeds = list(setups)
-    first = setups[seeds[0]]
-    names = [name for name, _ in first.model.named_parameters()]
-    params = [
-        torch.stack([dict(setups[copy.seed].model.named_parameters())[name].detach() for copy in copies])
-        for name in names
-    ]
-    assert not list(first.model.buffers()), "statistics of a batch would be shared"
+    seeds = list({copy.seed for copy in copies})
     which = torch.tensor([seeds.index(copy.seed) for copy in copies])
-    batches = [_batches(task, seed) for seed in seeds]
-    data = task.parts().train
-    lrs, momenta = _plan(task, copies)
-    optimizer = _Optimizer(task, params)
-    network = _WithLoss(first.model, first.loss_fn)
-    before = _evaluate(task, params, names, copies)
-    for step in range(task.total_steps):
-        rows = torch.stack([next(stream) for stream in batches])[which]
-        leaves = [param.detach().requires_grad_() for param in params]
-        losses = _batched(network, names, leaves, [tensor[rows] for tensor in data])
-        grads = torch.autograd.grad(losses.sum(), leaves)
+    streams = [batches_of(task, seed) for seed in seeds]
+    rows = (torch.stack([next(stream) for stream in streams])[which] for _ in range(task.total_steps))
+    network = SideBySide(task, copies)
+    before = network.evaluate()
+    network.train(rows)
+    return before, network.evaluate()
+
+
+class SideBySide:
+    """Copies of a task that train together.
+
+    Args:
+        task: What is trained; the schedules are as long as its `total_steps`.
+        copies: One for each training.
+    """
+
+    def __init__(self, task: Task, copies: Sequence[Copy]) -> None:
+        self.task, self.copies = task, copies
+        setups = {seed: task.build(seed) for seed in {copy.seed for copy in copies}}
+        first = next(iter(setups.values()))
+        assert not list(first.model.buffers()), "statistics of a batch would be shared"
+        self._names = [name for name, _ in first.model.named_parameters()]
+        self._params = [
+            torch.stack([dict(setups[copy.seed].model.named_parameters())[name].detach() for copy in copies])
+            for name in self._names
+        ]
+        self._network = _WithLoss(first.model, first.loss_fn)
+        self._data = task.parts().train
+        self._optimizer = _Optimizer(task, self._params)
+
+    def train(self, rows: Iterable[Tensor]) -> Tensor:
+        """Take a step on each batch.
+
+        Args:
+            rows: The places of the samples of each batch, shape (copies, batch).
+
+        Returns:
+            The losses before the steps, shape (steps, copies).
+        """
+        lrs, momenta = _plan(self.task, self.copies)
+        found = []
+        for step, chosen in enumerate(rows):
+            leaves = [param.detach().requires_grad_() for param in self._params]
+            losses = self._losses(leaves, chosen)
+            grads = torch.autograd.grad(losses.sum(), leaves)
+            found.append(losses.detach())
+            with torch.no_grad():
+                self._optimizer.step(list(grads), lrs[step], momenta[step])
+        return torch.stack(found)
+
+    def losses(self, rows: Tensor) -> Tensor:
+        """The losses on training data, each copy's on its own, in evaluation mode; shape (copies,)."""
+        self._network.eval()
         with torch.no_grad():
-            optimizer.step(list(grads), lrs[step], momenta[step])
-    return before, _evaluate(task, params, names, copies)
+            losses = self._losses(self._params, rows)
+        self._network.train()
+        return losses
+
+    def evaluate(self) -> list[float]:
+        """The losses on the held-out data, infinite where they are not finite."""
+        return _evaluate(self.task, self._params, self._names, self.copies)
+
+    def _losses(self, params: list[Tensor], rows: Tensor) -> Tensor:
+        return _batched(self._network, self._names, params, [tensor[rows] for tensor in self._data])
 
 
 def _batched(network: nn.Module, names: list[str], params: list[Tensor], batch: list[Tensor]) -> Tensor:
@@ -88,7 +130,8 @@ def _evaluate(task: Task, params: list[Tensor], names: list[str], copies: Sequen
     return found
 
 
-def _batches(task: Task, seed: int) -> Iterator[Tensor]:
+def batches_of(task: Task, seed: int) -> Iterator[Tensor]:
+    """The places of the samples in each batch of the task's loader, epoch after epoch."""
     generator = torch.Generator().manual_seed(seed)
     count = len(task.parts().train[0])
     size = min(task.batch_size, count)

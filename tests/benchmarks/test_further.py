@@ -5,15 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.benchmarks import fine_tuning, raw_targets, under_schedules
+from lrfinder.curve import ladder
+from tests.benchmarks import budget, fine_tuning, long, raw_targets, under_schedules
 from tests.benchmarks.grid_search import load
+from tests.benchmarks.measured import rung_of
 from tests.benchmarks.ranges import CONDITIONS, PATH, RAW_TRUTH, STANDARD, TRUTH, curve_of, recorded_tasks, regret
 from tests.benchmarks.regret import load_truth
 from tests.benchmarks.schedules import SCHEDULES
 from tests.benchmarks.side_by_side import Copy, train_side_by_side
 from tests.benchmarks.tasks import TASKS, fingerprint, train
 from tests.benchmarks.tasks.raw_targets import RAW_TARGETS, best_constant_loss
-from tests.benchmarks.tasks.small import SHORT
+from tests.benchmarks.tasks.small import LONG, SHORT
 from tests.benchmarks.warned import BAD, GOOD, cases
 
 
@@ -22,6 +24,13 @@ def test_truths_belong_to_the_source_as_it_is():
     assert [name for name, task in RAW_TARGETS.items() if stored[name]["fingerprint"] != fingerprint(task)] == []
     assert set(load(under_schedules.PATH)) == set(SHORT)
     assert set(load(PATH)) == set(recorded_tasks())
+
+
+def test_budgets_were_recorded_on_the_source_as_it_is():
+    stored, tasks = load(budget.PATH), budget.recorded_tasks()
+    assert set(stored) == set(tasks)
+    marks = {name: entry["fingerprint"] for name, entry in stored.items() if name not in SHORT}
+    assert marks == {name: fingerprint(tasks[name]) for name in marks}
 
 
 def test_the_raw_targets_are_as_many_and_as_diverse_as_promised():
@@ -44,6 +53,31 @@ def test_a_training_side_by_side_ends_where_one_alone_does():
     task = TASKS["diabetes_linear_sgd"]
     _, after = train_side_by_side(task, [Copy(lr=0.01, seed=0), Copy(lr=0.03, seed=1)])
     assert after == pytest.approx([train(task, 0.01, 0)[1], train(task, 0.03, 1)[1]], rel=0.02)
+
+
+def test_a_short_training_side_by_side_scores_as_one_alone_does():
+    task = TASKS["diabetes_linear_sgd"]
+    before, after, rises = budget.short_trainings(task, [Copy(lr=0.01, seed=0), Copy(lr=0.03, seed=1)], 40)
+    for place, (lr, seed) in enumerate([(0.01, 0), (0.03, 1)]):
+        held_out, alone = rung_of(task, seed, lr, 40, "one_cycle")
+        assert held_out == budget.held_out_batches(task, 40) == before.shape[1]
+        assert [before[place].mean(), after[place].mean()] == pytest.approx(alone["batches"], rel=1e-3)
+        assert rises[place] == pytest.approx(alone["rise"], rel=1e-2)
+
+
+def test_refine_is_better_than_searches_that_spend_as_much_as_its_default():
+    found = budget.points(budget.load_cases())
+    means = {name: np.mean(list(here[-1 if name == "auto" else 2].means.values())) for name, here in found.items()}
+    assert budget.BUDGETS[2] == ladder.BUDGET
+    assert means["refine"] == min(means.values()) < 0.06
+    assert budget.table(found).count("\n") == len(found) + 1
+
+
+def test_long_trainings_are_as_many_and_as_long_as_promised():
+    truths = load_truth(long.PATH)
+    steps = [LONG[name].total_steps for name in truths]
+    assert len(truths) >= 10
+    assert min(steps) >= 10_000
 
 
 @pytest.mark.parametrize(
