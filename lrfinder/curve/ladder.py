@@ -33,6 +33,7 @@ DIVERGENCE_MARGIN = 1.5  # divides the lr of divergence, for the largest lr that
 UNSTEADY_SHARE = 0.1  # share of its fall that the loss of an unsteady short training takes back
 UNSTEADY_NOISE = 2.5  # standard deviations of a single loss that it rises
 RISE_THAT_MAY_PAY = 1.0  # share of its fall that an unsteady one may take back that scored better than all below it
+BELOW_PAYING = 3.0  # divides the lr of such a one
 RISE_OF_LOST = 0.5  # where all have taken back more than this share, the next one is a decade further down
 BELOW_UNSTEADY = 4.5  # divides the lowest unsteady lr: a longer training stays near it for longer
 LOST = "rose by more than half of what they fell, so that they tell nothing"
@@ -203,10 +204,9 @@ def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Contex
     """Return the suggestion that short trainings lead to.
 
     An unsteady one counts as steady where it gained more than all steady ones below it, and its loss fell by more than
-    it rose. Of the steady ones it takes the lowest learning rate whose gain is nearly the largest (what is missing is
-    less than `TIE` of the largest, and than `TIE_OF_RANGE` of the difference between largest and smallest), moved to
-    the top of a parabola through it and its neighbours, and held `BELOW_UNSTEADY` below unsteady ones. This is
-    multiplied by (steps / total_steps)^`PROBE_LENGTH_POWER` and held below divergence.
+    it rose; its learning rate is divided by `BELOW_PAYING`. Of the steady ones it takes the lowest learning rate whose
+    gain is nearly the largest, moved to the top of a parabola through it and its neighbours, and held `BELOW_UNSTEADY`
+    below unsteady ones. This is multiplied by (steps / total_steps)^`PROBE_LENGTH_POWER` and held below divergence.
 
     Args:
         tried: The short trainings by their rung, `PER_DECADE` a decade.
@@ -222,18 +222,18 @@ def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Contex
         NoSuggestionError: If no short training lowered the loss.
     """
     steady = _steady(tried) or tried
-    most = max(each.gain for each in steady.values())
-    if not most > 0:
+    if not max(each.gain for each in steady.values()) > 0:
         raise NoSuggestionError("refine: no short training lowered the loss. Look for a bug, or widen the range.")
-    least = most - min(TIE * most, TIE_OF_RANGE * (most - min(each.gain for each in steady.values())))
-    rung = min(rung for rung, each in steady.items() if each.gain >= least)
+    rung = _lowest_of_near_equals(steady)
+    divisor = 1.0 if tried[rung].steady or rung not in _steady(tried) else BELOW_PAYING
     shift = 10 ** (_vertex([steady[near].gain for near in (rung - 1, rung, rung + 1) if near in steady]) / PER_DECADE)
     unsteady = min((each.lr for at, each in tried.items() if at > rung and at not in steady), default=math.inf)
     factor = (steps / (context.total_steps or steps)) ** PROBE_LENGTH_POWER
-    if steady[rung].lr * shift <= unsteady / BELOW_UNSTEADY:
-        lr = steady[rung].lr * shift * factor
+    if steady[rung].lr * shift / divisor <= unsteady / BELOW_UNSTEADY:
+        lr = steady[rung].lr * shift / divisor * factor
+        held = "" if divisor == 1 else f" / {divisor}, as its loss rose on the way"
         moved = "" if shift == 1 else f" x {shift:#.2g} as its neighbours suggest,"
-        reason = f"short training at {steady[rung].lr:.1e},{moved}"
+        reason = f"short training at {steady[rung].lr:.1e}{held},{moved}"
     else:
         lr = unsteady / BELOW_UNSTEADY * factor
         reason = f"unsteady at {unsteady:.1e} / {BELOW_UNSTEADY},"
@@ -243,6 +243,13 @@ def choose(tried: Mapping[int, Tried], top: float, curve: Curve, context: Contex
         reason = f"divergence {top:.1e} / {DIVERGENCE_MARGIN}, the highest that is suggested"
     reason += f"; of {len(tried)} short trainings of {steps:,} steps {_ranking(tried, steady, rung)}"
     return Suggestion(lr=lr, rule="refine", reason=reason, index=_nearest(curve, lr))
+
+
+def _lowest_of_near_equals(steady: Mapping[int, Tried]) -> int:
+    """Return the lowest rung whose gain lacks less than `TIE` of the largest, and than `TIE_OF_RANGE` of the range."""
+    most = max(each.gain for each in steady.values())
+    least = most - min(TIE * most, TIE_OF_RANGE * (most - min(each.gain for each in steady.values())))
+    return min(rung for rung, each in steady.items() if each.gain >= least)
 
 
 def _ranking(tried: Mapping[int, Tried], steady: Mapping[int, Tried], chosen: int) -> str:

@@ -13,6 +13,7 @@ from lrfinder import ArgumentError, LRFinder, NoSuggestionError
 from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.ladder import (
+    BELOW_PAYING,
     BELOW_UNSTEADY,
     BUDGET,
     DIVERGENCE_MARGIN,
@@ -167,9 +168,9 @@ class TestRefine:
         paid = refine(valley(own * 5, steady_below=edge), 2.0, curve(), context, 50)
         lost = refine(valley(own, steady_below=edge), 2.0, curve(), context, 50)
 
-        assert paid.suggestion.lr > edge
+        assert paid.suggestion.lr > own > lost.suggestion.lr
         assert "scored best, though its loss rose on the way" in paid.suggestion.reason
-        assert lost.suggestion.lr < own
+        assert f" / {BELOW_PAYING}, as its loss rose on the way," in paid.suggestion.reason
 
     def test_where_all_are_unsteady_the_score_decides(self):
         own = suggest("auto", curve(), CONTEXT).lr
@@ -330,6 +331,15 @@ class TestChoose:
         two = refine(valley(0.05, scale=scale, offset=scale * offset), scale * (2.0 + offset), curve(), CONTEXT, 50)
 
         assert two.suggestion.lr == pytest.approx(one.suggestion.lr, rel=1e-6)
+
+    @given(gains=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=4), rises=st.lists(st.floats(0, 2), min_size=4))
+    @settings(max_examples=100, deadline=None)
+    def test_the_numbers_of_the_reason_multiply_where_a_rise_paid(self, gains, rises):
+        tried = {k: each._replace(steady=k < -1, rise=rises[-k]) for k, each in ladder(gains).items()}
+        found = choose(tried, 1.0, curve(), Context(total_steps=220), 50)
+
+        low, high = product_in(found.reason)
+        assert low <= found.lr <= high, found.reason
 
     def test_says_what_is_missing(self):
         with pytest.raises(NoSuggestionError, match="no short training lowered the loss"):
