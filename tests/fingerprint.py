@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import optimizer as optimizer_module
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data.dataloader import _BaseDataLoaderIter
-from tqdm import tqdm
+from tqdm import TMonitor, tqdm
 
 from lrfinder.snapshot.storage import StorageCopies
 
@@ -25,8 +25,8 @@ SIMPLE = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.
 OPAQUE = (type, types.BuiltinFunctionType, types.ModuleType, types.GeneratorType)
 OPAQUE_PACKAGES = ("torch._dynamo", "torch._C", "torch._inductor", "torch.distributed", "multiprocessing", "_thread")
 
-# tqdm's one thread for all bars, and those of a worker's queue, which end some time after the worker.
-PASSING_THREADS = ("tqdm_monitor", "QueueFeederThread", "(_read_thread)")  # the last one is torch.compile's
+# Threads of a worker's queue, which end some time after the worker, and torch.compile's; tqdm's is a TMonitor.
+PASSING_THREADS = ("QueueFeederThread", "(_read_thread)")
 
 # How the value of an object is read that isn't walked into.
 VALUES = {
@@ -179,7 +179,11 @@ def process_state():
     return {
         **random_state(),
         "workers": sorted(process.pid for process in multiprocessing.active_children()),
-        "threads": sorted(thread.name for thread in threading.enumerate() if not thread.name.endswith(PASSING_THREADS)),
+        "threads": sorted(
+            thread.name
+            for thread in threading.enumerate()
+            if not thread.name.endswith(PASSING_THREADS) and not isinstance(thread, TMonitor)
+        ),
         "optimizer hooks": [
             list(hooks)
             for hooks in (

@@ -6,6 +6,7 @@ import pytest
 
 from lrfinder.curve import TrainingVerdict, diagnose
 from lrfinder.display import plot_diagnosis
+from tests.display.shades import edges
 
 STEPS = np.arange(400)
 SLOW, LR = 2.3 - 0.001 * STEPS, np.linspace(0.1, 0.05, 400)
@@ -22,8 +23,7 @@ def test_it_shows_the_verdict_the_losses_and_the_stretch():
     ax = plot_diagnosis(found, SLOW, LR)
     assert ax.get_title(loc="left") == "learning rate: too low"
     assert [text.get_text() for text in ax.texts] == ["still falling"]
-    shaded = ax.patches[0].get_x(), ax.patches[0].get_x() + ax.patches[0].get_width()
-    assert shaded == (found.stretch.first, found.stretch.stop)
+    assert edges(ax.patches[0]) == (found.stretch.first, found.stretch.stop)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), SLOW)
 
 
@@ -46,7 +46,7 @@ def test_a_rising_validation_loss_is_inside_the_limits_and_shaded():
     ax = plot_diagnosis(diagnose(SLOW, val_losses=val_losses), SLOW, val_losses=val_losses)
     assert ax.get_ylim()[1] > 4.0
     assert [text.get_text() for text in ax.texts] == ["validation loss rises"]
-    assert ax.patches[0].get_x() == pytest.approx(200, abs=20)
+    assert edges(ax.patches[0])[0] == pytest.approx(200, abs=20)
 
 
 def test_a_blow_up_is_drawn_where_it_was():

@@ -1,3 +1,4 @@
+import gc
 import threading
 
 import pytest
@@ -90,6 +91,7 @@ def test_it_is_closed_on_every_way_out_and_leaves_no_thread(capsys):
 def test_a_find_names_its_phases_and_closes_the_bar(capsys, monkeypatch, fault):
     import tqdm.std
 
+    gc.collect()  # or bars of earlier tests are closed in between
     closed = []
     close = tqdm.std.tqdm.close
     monkeypatch.setattr(tqdm.std.tqdm, "close", lambda bar: (closed.append((bar.n, bar.total)), close(bar))[1])
