@@ -163,7 +163,9 @@ def rows() -> list[str]:
         if task.name not in truths:
             continue
         truth, entry = truths[task.name], entries[task.name]
-        ways = [auto(entries[kind], task), [each["lr"] for each in entry.get("refine", {}).values()], [task.usual_lr]]
+        tried = len(seeds(task)) > 1 or math.log10(task.usual_lr) >= truth.decades[0]
+        usual = [task.usual_lr] if tried else []
+        ways = [auto(entries[kind], task), [each["lr"] for each in entry.get("refine", {}).values()], usual]
         found.append([float(np.mean([truth.regret(lr) for lr in lrs])) if lrs else math.nan for lrs in ways])
         cells = [f"{_shown(lrs)} | {regret:.2f}" if lrs else " | " for lrs, regret in zip(ways, found[-1], strict=True)]
         lines.append(f"| {kind} | {steps:,} | {truth.best_lr:.1e} | {' | '.join(cells)} |")
