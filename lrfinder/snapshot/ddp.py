@@ -1,6 +1,7 @@
 """DistributedDataParallel: the buckets of its reducer are state that training changes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch.distributed as dist
@@ -17,7 +18,8 @@ class DDPReducers:
 
     After its first backward pass DDP sorts its buckets once and for all. Other buckets add gradients in another order,
     which gives other bits. A reducer that was unused is therefore built again when the state is put back. A reducer
-    that was in use keeps its buckets; if an exception left it in the middle of a backward pass, that pass is ended.
+    that was in use keeps its buckets; if an exception left it in the middle of a backward pass, that pass is ended, and
+    equal buckets take their place.
     Nothing here communicates.
 
     Args:
@@ -54,10 +56,35 @@ def _in_backward(ddp: Any) -> bool:
 
 
 def _end_backward(ddp: Any) -> None:
-    if hasattr(ddp.reducer, "_reset_state"):
+    """End a backward pass that an exception has left.
+
+    An all-reduce may still be under way, and writes to the memory of its bucket when it ends. So the next backward pass
+    gets new buckets with the same parameters in them, where torch tells which these are.
+    """
+    buckets = ddp._get_ddp_logging_data().get("rebuilt_per_bucket_param_indices")
+    if buckets:
+        with _buckets_of([[int(index) for index in bucket.split()] for bucket in buckets.split(",")], ddp):
+            _build_again(ddp)
+    elif hasattr(ddp.reducer, "_reset_state"):
         ddp.reducer._reset_state()
     else:
         _build_again(ddp)
+
+
+@contextmanager
+def _buckets_of(indices: list[list[int]], ddp: Any) -> Iterator[None]:
+    """Let `DistributedDataParallel` put these parameters into its buckets; it has no argument for that."""
+    looked_up: Any = dist
+    original = looked_up._compute_bucket_assignment_by_size
+    # Reversed: it reverses what it gets.
+    looked_up._compute_bucket_assignment_by_size = lambda *_: (
+        indices[::-1],
+        [int(ddp.bucket_bytes_cap)] * len(indices),
+    )
+    try:
+        yield
+    finally:
+        looked_up._compute_bucket_assignment_by_size = original
 
 
 def _build_again(ddp: Any) -> None:
