@@ -461,6 +461,21 @@ def _fail_in_the_loader():
     return [weakref.ref(setup.model), weakref.ref(setup.optimizer)], raised
 
 
+def fresh_buckets():
+    """After a fault in a backward pass, the buckets are new and hold the same parameters."""
+    setup = Setup()
+    setup.train(4)
+    reducer, buckets = setup.model.reducer, _buckets(setup)
+    _fail_backward(setup, tuple(range(dist.get_world_size())))
+    fresh = setup.model.reducer is not reducer
+    setup.train(4)
+    return {"fresh": fresh, "before": buckets, "after": _buckets(setup)}
+
+
+def _buckets(setup):
+    return setup.model._get_ddp_logging_data()["rebuilt_per_bucket_param_indices"]
+
+
 def common_fault_ddp():
     """All ranks fail at the same place of a backward pass, as with a bug in the model: the group survives."""
     everyone = tuple(range(dist.get_world_size()))

@@ -189,6 +189,13 @@ def test_a_process_group_can_be_destroyed_straight_after_a_find(reports):
         assert report["destroyed"] == [5] * 8
 
 
+def test_after_a_fault_in_a_backward_pass_the_buckets_are_new_and_equal(reports):
+    """An all-reduce that is still under way writes to the old ones."""
+    for report in reports(2):
+        assert report["fresh_buckets"]["fresh"]
+        assert report["fresh_buckets"]["before"] == report["fresh_buckets"]["after"]
+
+
 def test_an_optimizer_with_a_closure(reports):
     first, second = (report["closures"] for report in reports(2))
     assert first["losses"] == second["losses"]
