@@ -178,9 +178,10 @@ class Search:
         )
 
     def _known(self) -> Context:
-        """Return the context with what the batches have shown."""
+        """Return the context with what the batches have shown, the same on all ranks."""
         length, count = self.batches.epoch_length, self._step.accumulation_steps
-        points = None if length is None or length % count else length // count
+        alone = not self.ranks.is_distributed  # epochs of ranks may differ in length
+        points = length // count if length is not None and length % count == 0 and alone else None
         return replace(self._context, batch_size=self.batches.batch_size, epoch_points=points)
 
     def _run_sweeps(self) -> None:

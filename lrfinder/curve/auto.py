@@ -78,7 +78,7 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
     divisor is half as large. Where a linear grid leaves more than two decades between its first two learning rates, it
     is three times as large.
 
-    Losses of data with only a few batches count as the mean of their epoch.
+    In one process, losses of data with only a few batches count as the mean of their epoch.
 
     Either is twice as high for RMSprop: its second moment starts at zero and is not corrected for that, so that its
     first steps are up to 10 times too long and a sweep sees everything at lower learning rates. Both are held below

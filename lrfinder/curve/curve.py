@@ -133,7 +133,8 @@ class Context:
         end_lr: The last learning rate that the user asked for, None where a scout chose it.
         val: Whether each loss was measured after its step, on held-out data.
         batch_size: Samples in a batch, None where unknown.
-        epoch_points: Optimizer steps in an epoch of the loader, None where no epoch ended or they are no whole number.
+        epoch_points: Optimizer steps in an epoch of the loader, None where no epoch ended, where they are no whole
+            number, and in several processes, whose epochs may differ.
     """
 
     optimizer: str = ""

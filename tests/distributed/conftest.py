@@ -11,7 +11,7 @@ SCENARIOS = {
         "validation", "scaler_ddp", "arguments", "suggestion", "common_fault_ddp", "clean_fsdp", "nothing_changed_fsdp",
         "result_fsdp", "grad_norms_fsdp", "full_weights_fsdp", "scaler_fsdp", "common_fault_fsdp", "interrupted",
         "lagging", "closures", "different_ways", "refining_ddp", "refining_fsdp", "several_ddp", "several_fsdp",
-        "fresh_buckets", "destroyed", "inside_ddp", "inside_fsdp", "missing_rank", "exit_inside",
+        "uneven_epochs", "fresh_buckets", "destroyed", "inside_ddp", "inside_fsdp", "missing_rank", "exit_inside",
     ),
     4: (
         "uncured", "clean_ddp", "nothing_changed_ddp", "result_ddp", "faults", "common_fault_ddp", "clean_fsdp",

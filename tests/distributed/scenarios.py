@@ -269,8 +269,18 @@ def epochs():
             seen.append(int((inputs == row).all(1).nonzero()))
         return setup.criterion(model(batch[0]), batch[1])
 
-    setup.find(finder=setup.finder(loss_fn=loss_fn), num_iter=len(wanted) // 8)
-    return {"seen": list(seen), "wanted": wanted, "epoch": setup.sampler.epoch}
+    result = setup.find(finder=setup.finder(loss_fn=loss_fn), num_iter=len(wanted) // 8)
+    points = result.context.epoch_points
+    return {"seen": list(seen), "wanted": wanted, "epoch": setup.sampler.epoch, "epoch points": points}
+
+
+def uneven_epochs():
+    """Each rank has another number of batches, and refine's short trainings are the same on all."""
+    setup = Setup()
+    batches = list(setup.loader)
+    options = {"val_loader": batches[8:10], "num_iter": 30, "refine": True, "total_steps": 100}
+    result = setup.find(batches[: 5 + dist.get_rank()], **options)
+    return {"epoch points": result.context.epoch_points, "probes": [list(each) for each in result.probes]}
 
 
 def validation():

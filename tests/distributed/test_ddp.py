@@ -112,6 +112,14 @@ def test_the_sampler_s_epochs_are_honoured_and_put_back(reports):
     for report in reports(2):
         assert report["epochs"]["seen"] == report["epochs"]["wanted"]
         assert report["epochs"]["epoch"] == 4
+        assert report["epochs"]["epoch points"] is None
+
+
+def test_epochs_of_different_lengths_lead_to_the_same_short_trainings(reports):
+    first, second = (report["uneven_epochs"] for report in reports(2))
+    assert first == second
+    assert first["epoch points"] is None
+    assert len(first["probes"]) > 1
 
 
 def test_validation_is_a_mean_over_ranks(reports):
