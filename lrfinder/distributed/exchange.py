@@ -43,9 +43,9 @@ def gather_objects(value: Any, group: Any) -> list[Any]:
     Returns:
         One value for each rank.
     """
-    pickled = torch.tensor(list(pickle.dumps(value)), dtype=torch.uint8, device="cpu")
+    pickled = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
     lengths = gather_rows(torch.tensor([len(pickled)], device="cpu"), group).flatten().tolist()
     padded = torch.zeros(max(lengths), dtype=torch.uint8, device="cpu")
     padded[: len(pickled)] = pickled
-    rows = gather_rows(padded, group).tolist()
-    return [pickle.loads(bytes(row[:length])) for row, length in zip(rows, lengths, strict=True)]
+    rows = gather_rows(padded, group).numpy()
+    return [pickle.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
