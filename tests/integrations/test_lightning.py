@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -550,7 +551,7 @@ def test_the_callback_leaves_a_training_alone_that_does_not_adopt(tmp_path):
 def test_the_bar_of_a_fit_stands_still_meanwhile(name, capsys):
     if name == "RichProgressBar":
         pytest.importorskip("rich", reason="needs rich")
-        if pl.__version__ < "2.6":
+        if Version(pl.__version__) < Version("2.6"):
             pytest.skip("older ones do not work with the newest rich")
     bar = getattr(pl.callbacks, name)(refresh_rate=1)
     finder = LearningRateFinder(epochs=(0, 1), apply=False, **CLEAR)  # long enough for the bar's own thread
@@ -599,7 +600,7 @@ def test_the_curve_starts_at_the_loss_of_the_first_step(accumulation):
     assert result.lrs[0] == 1e-4
 
 
-@pytest.mark.skipif(pl.__version__ < "2.6", reason="older tuners suggest the same")
+@pytest.mark.skipif(Version(pl.__version__) < Version("2.6"), reason="older tuners suggest the same")
 def test_the_steepest_slope_is_over_the_logarithm_of_the_lr():
     from lightning.pytorch.tuner.lr_finder import _LRFinder
 
