@@ -79,6 +79,30 @@ def scores(cases, tasks):
     return {name: share for name, (share, _) in found.items()}
 
 
+TARGETS = {"right": 0.85, "wrong": 0.02, "alarms": 0.10, "drops told": 0.70}
+# These chose no constant at first; later their errors were looked at.
+LOOKED_AT = (
+    "spirals_mlp_nadam", "tiny_batch_mlp_adam", "large_batch_mlp_nesterov", "autoencoder_adam",
+    "spread_regression_adam", "digits_softmax_sgd", "mnist1d_cnn_sgd", "text_lstm_nadam", "contrastive_mlp_adamw",
+    "ratings_sparse_adagrad",
+)  # fmt: skip
+
+
+def test_diagnoses_of_tasks_whose_errors_were_looked_at_reach_the_targets(cases):
+    found = scores(cases, LOOKED_AT)
+    assert found["right"] >= TARGETS["right"]
+    assert found["wrong"] <= TARGETS["wrong"]
+    assert found["alarms"] <= TARGETS["alarms"]
+    assert found["drops told"] >= TARGETS["drops told"]
+
+
+@pytest.mark.parametrize("name", ["right", "alarms", "drops told"])
+@pytest.mark.xfail(strict=True, reason="not reached yet on tasks that chose nothing; the README has the numbers")
+def test_diagnoses_of_tasks_that_chose_nothing_reach_the_targets(cases, name):
+    found = scores(cases, histories.HELD_OUT)[name]
+    assert found <= TARGETS[name] if name == "alarms" else found >= TARGETS[name]
+
+
 def test_diagnoses_of_tasks_that_chose_nothing_are_hardly_ever_wrong(cases):
     found = scores(cases, histories.HELD_OUT)
     assert found["wrong"] <= 0.02  # the target; the others are not reached here, and must not get worse
