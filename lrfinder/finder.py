@@ -238,7 +238,7 @@ class LRFinder:
             num_iter: Number of points of the sweep, at least 5. The scout's steps are extra.
             mode: How the learning rates are spaced: `"exponential"` or `"linear"`.
             val_loader: Measure the loss on held-out data instead, after each step.
-            val_batches: How many batches of it; they are kept on the device.
+            val_batches: How many batches of it, as many as each rank has; they are kept on the device.
             val_mode: How the validation loss is computed: `"eval"` is eval mode without gradients, `"train"` the mode
                 that the model is in, with gradients. Refining computes it too.
             smoothing: How noise is taken out of the curve: a key of `lrfinder.SMOOTHINGS`.

@@ -322,7 +322,8 @@ class Search:
             return 0, self._validate
         taken, wanted = steps * self._step.accumulation_steps, self.options.val_batches
         self._start_again()
-        count = self.ranks.share(held_out_count(epoch_length(self.batches, taken + wanted), taken, wanted))
+        length = self.ranks.minimum(epoch_length(self.batches, taken + wanted))
+        count = held_out_count(length, taken, wanted)
         self._start_again()
         return count, self._validation(batch_loss, self.batches.take_first(count or wanted))
 
@@ -346,7 +347,8 @@ class Search:
         self._start_again()
 
     def _validation(self, batch_loss: BatchLoss, batches: list[Any]) -> Validation:
-        return Validation(batch_loss, batches, self.ranks, mode=self.options.val_mode)
+        shared = self.ranks.minimum(len(batches))  # ranks may have different numbers of batches, and meet at each
+        return Validation(batch_loss, batches[:shared], self.ranks, mode=self.options.val_mode)
 
     def _score(self, measure: Callable[[], Tensor] | None, losses: Floats) -> float:
         if measure is not None:

@@ -181,6 +181,18 @@ class RankGroup:
         """
         return self.means([value], last=True)[0] or 0.0
 
+    def minimum(self, count: int) -> int:
+        """Return the smallest of a number over all ranks.
+
+        Args:
+            count: This rank's number.
+
+        Returns:
+            The same number on every rank.
+        """
+        self._meet(_Site.RESULT)
+        return min(int(each) for each in gather_objects(count, self._group))
+
     def share(self, value: Any) -> Any:
         """Return what rank 0 gives, once all ranks have come this far.
 

@@ -64,6 +64,10 @@ class SingleProcess:
         """Return the value."""
         return value
 
+    def minimum(self, count: int) -> int:
+        """Return the number."""
+        return count
+
     def share(self, value: Any) -> Any:
         """Return the value."""
         return value

@@ -278,9 +278,21 @@ def uneven_epochs():
     """Each rank has another number of batches, and refine's short trainings are the same on all."""
     setup = Setup()
     batches = list(setup.loader)
-    options = {"val_loader": batches[8:10], "num_iter": 30, "refine": True, "total_steps": 100}
-    result = setup.find(batches[: 5 + dist.get_rank()], **options)
-    return {"epoch points": result.context.epoch_points, "probes": [list(each) for each in result.probes]}
+    rank = dist.get_rank()
+    options = {"num_iter": 20, "refine": 40, "total_steps": 10}
+    cases = {
+        "with a val_loader": (5 + rank, {"val_loader": batches[8:10]}),
+        "with val_loaders of different lengths": (5 + rank, {"val_loader": batches[8 : 10 + rank]}),
+        "too few batches to hold any out": (3 + rank, {}),
+        "more batches on rank 0": (20 - 16 * rank, {}),
+    }
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRFinderWarning)
+        for case, (count, more) in cases.items():
+            result = setup.find(batches[:count], **options, **more)
+            found[case] = {"epoch points": result.context.epoch_points, "probes": [list(p) for p in result.probes]}
+    return found
 
 
 def validation():
