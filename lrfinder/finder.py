@@ -2,8 +2,8 @@
 
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -177,6 +177,7 @@ class LRFinder:
 
     def _begin(self, setup: TrainingSetup) -> None:
         self._setup = setup
+        self._name = ""
         self.partial: RangeTestResult | None = None
         _check(setup)
 
@@ -198,6 +199,19 @@ class LRFinder:
     def __repr__(self) -> str:
         """Return one line that names the parts."""
         return f"LRFinder({_name(self.model)}, {_name(self.optimizer)}{self._setup.description})"
+
+    @contextmanager
+    def named(self, name: str) -> Iterator[None]:
+        """Within this context the warnings of `find` begin with a name, to tell several finds apart.
+
+        Args:
+            name: What they begin with.
+        """
+        before, self._name = self._name, name
+        try:
+            yield
+        finally:
+            self._name = before
 
     def find(
         self,
@@ -294,7 +308,7 @@ class LRFinder:
                 result = self._find(loader, options, ranks)
         self.partial = result  # in case that a filter turns a warning into an error
         if ranks.rank == 0:
-            result.issue_warnings()
+            result.issue_warnings(name=self._name)
             result = replace(result, warnings_issued=True)
         self.partial = None
         return result

@@ -439,14 +439,16 @@ class RangeTestResult:
     def _probe_arrays(self) -> "tuple[Floats, Floats] | tuple[()]":
         return (np.array(self.probes)[:, 0], np.array(self.probes)[:, 1]) if self.probes else ()
 
-    def issue_warnings(self, stacklevel: int = 2) -> None:
+    def issue_warnings(self, stacklevel: int = 2, name: str = "") -> None:
         """Issue each of `warnings` once, as an `LRFinderWarning`.
 
         Args:
             stacklevel: The frame that they are attributed to, as for `warnings.warn`.
+            name: What each begins with, where several results are told apart.
         """
         for sentence in self.warnings:
-            warnings.warn(sentence, LRFinderWarning, stacklevel=stacklevel + 1)
+            text = f"{name}: {sentence}" if name else sentence
+            warnings.warn(text, LRFinderWarning, stacklevel=stacklevel + 1)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle holds: a function as rule by its name, and no reference to the optimizer."""

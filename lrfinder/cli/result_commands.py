@@ -73,7 +73,7 @@ def command_line_block(result: Any, path: str = "") -> str:
         The block, with its warnings.
     """
     if _is_several(result):
-        return str(result)
+        return "\n".join([str(result), *_warnings_of_several(result)])
     from lrfinder.display import length_text
 
     next_step = result.next_step
@@ -84,6 +84,12 @@ def command_line_block(result: Any, path: str = "") -> str:
         call = f'optimizer, "{result.context.schedule}", {lrs[0] if len(lrs) == 1 else lrs}'
         next_step = f"scheduler = lrfinder.make_scheduler({call}, total_steps={length_text(result)})"
     return str(replace(result, next_step=next_step, warnings_issued=False))
+
+
+def _warnings_of_several(several: Any) -> list[str]:
+    results, block = getattr(several, "results", several), str(several)
+    pairs = ((name, sentence) for name, result in results.items() for sentence in result.warnings)
+    return [f"warning: {name}: {sentence}" for name, sentence in pairs if sentence not in block]
 
 
 def exit_status(result: Any) -> int:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from lrfinder.comparison.files import plain_results, read_results, write_results
-from lrfinder.comparison.table import result_table
+from lrfinder.comparison.named import find_named
+from lrfinder.comparison.table import result_table, suggested_lr
 from lrfinder.display import lr_text
 from lrfinder.errors import ArgumentError, NoSuggestionError
 from lrfinder.finder import LRFinder
@@ -37,11 +38,16 @@ class GroupResults(dict[str, RangeTestResult]):
             One per group, in the order of `optimizer.param_groups`; a group that was not swept keeps its own.
 
         Raises:
-            NoSuggestionError: The sweep of a group shows no learning rate.
-        """  # noqa: DOC502 - raised by the results
-        together = self[ALL]
-        lrs, names = together.group_lrs(), together.group_names
-        return [self[name].suggestion.lr if name in self else lr for name, lr in zip(names, lrs, strict=True)]
+            NoSuggestionError: The sweep of a group shows no learning rate; the message names the group.
+        """  # noqa: DOC502 - raised by _own_lr
+        pairs = zip(self[ALL].group_names, _lrs_together(self[ALL]), strict=True)
+        return [self._own_lr(name) if name in self else lr for name, lr in pairs]
+
+    def _own_lr(self, name: str) -> float:
+        try:
+            return self[name].suggestion.lr
+        except NoSuggestionError as error:
+            raise NoSuggestionError(f"The sweep of {name!r} has no suggestion. {error}") from error
 
     def __str__(self) -> str:
         """Return a table, and the learning rates of the groups as found together and one by one."""
@@ -49,6 +55,8 @@ class GroupResults(dict[str, RangeTestResult]):
 
     def _lines(self) -> list[str]:
         lines = []
+        if suggested_lr(self[ALL]) is None:
+            lines.append("together: no suggestion; each group was swept while the others kept their own lr")
         for title, lrs in (("together", self[ALL].group_lrs), ("one by one", self.group_lrs)):
             with suppress(NoSuggestionError):  # the table says that there is none
                 pairs = zip(self[ALL].group_names, lrs(), strict=True)
@@ -109,8 +117,9 @@ class GroupResults(dict[str, RangeTestResult]):
 def find_each_group(finder: LRFinder, loader: Any, **find_options: Any) -> GroupResults:
     """Sweep all parameter groups together, then each on its own while the others train at the suggestion.
 
-    A group whose learning rate is 0 is frozen and is not swept. Everything is restored after each find and after an
-    exception.
+    Where the sweep of all groups has no suggestion, the others keep their own learning rates. A group whose learning
+    rate is 0 is frozen and is not swept. Everything is restored after each find and after an exception. Warnings begin
+    with the name of the group.
 
     The curves show which group limits the learning rate. Learning rates found one by one are no safe choice to train
     with: a group that is swept alone tolerates more, as the others lower the loss meanwhile. In the benchmark on
@@ -127,7 +136,6 @@ def find_each_group(finder: LRFinder, loader: Any, **find_options: Any) -> Group
     Raises:
         ArgumentError: The optimizer has a single group, two groups have the same name, the loader is an iterator, or
             `group` is among the options.
-        NoSuggestionError: The sweep of all groups shows no learning rate.
 
     Example:
         >>> import torch
@@ -139,7 +147,7 @@ def find_each_group(finder: LRFinder, loader: Any, **find_options: Any) -> Group
         >>> batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(4, 32, 2)]
         >>> list(find_each_group(finder, batches, progress=False))
         ['all groups', 'body', 'head']
-    """  # noqa: DOC502 - NoSuggestionError is raised by the result
+    """
     names = group_names(finder.optimizer)
     if len(names) < 2 or len({ALL, *names}) <= len(names):
         raise ArgumentError(
@@ -156,14 +164,18 @@ def find_each_group(finder: LRFinder, loader: Any, **find_options: Any) -> Group
             f"find_each_group(loader=...) reads the same batches for each group, got the iterator "
             f"{type(loader).__name__}; pass a DataLoader or a list."
         )
-    together = finder.find(loader, **find_options)
-    results = GroupResults({ALL: together})
-    lrs = together.group_lrs()
+    results = GroupResults({ALL: find_named(ALL, finder, loader, find_options)})
+    lrs = _lrs_together(results[ALL])
     for index, (name, lr) in enumerate(zip(names, lrs, strict=True)):
         if lr > 0:
             with _at(finder.optimizer, lrs):
-                results[name] = finder.find(loader, group=index, **find_options)
+                results[name] = find_named(name, finder, loader, {**find_options, "group": index})
     return results
+
+
+def _lrs_together(together: RangeTestResult) -> Sequence[float]:
+    """Return each group's lr by the sweep of all groups, or its own where that has no suggestion."""
+    return together.initial_lrs if suggested_lr(together) is None else together.group_lrs()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from lrfinder.comparison.named import find_named
 from lrfinder.comparison.outcome import Comparison
 from lrfinder.errors import ArgumentError
 from lrfinder.finder import LRFinder
@@ -32,7 +33,7 @@ def compare(
 
     Compared are values of the optimizer's hyperparameters, or several loaders (batch sizes), or several finders
     (anything else). With several hyperparameters all their combinations are tried. Everything is restored after each
-    find and after an exception. (Smith, "A disciplined approach to neural network hyper-parameters", 2018.)
+    find and after an exception. Warnings begin with the name of the setting. (Smith, "A disciplined approach to neural network hyper-parameters", 2018.)
 
     Args:
         finder: The finder, or several by name.
@@ -78,16 +79,16 @@ def compare(
         )
     if isinstance(finder, Mapping):
         _check_names("finder", finder)
-        return Comparison(results={name: each.find(loader, **find_options) for name, each in finder.items()})
+        return Comparison(results={name: find_named(name, each, loader, find_options) for name, each in finder.items()})
     if isinstance(loader, Mapping):
         _check_names("loader", loader)
-        return Comparison(results={name: finder.find(each, **find_options) for name, each in loader.items()})
+        return Comparison(results={name: find_named(name, finder, each, find_options) for name, each in loader.items()})
     results = {}
     lists = {key: values.tolist() if isinstance(values, ARRAYS) else values for key, values in (settings or {}).items()}
     for values in _combinations(finder.optimizer, lists):
         with _set_in_groups(finder.optimizer, values):
             name = ", ".join(f"{key}={_text(value)}" for key, value in values.items())
-            results[name] = finder.find(loader, **find_options)
+            results[name] = find_named(name, finder, loader, find_options)
     return Comparison(results=results)
 
 

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -97,3 +98,19 @@ def test_several_results_judge_no_single_lr(capsys):
     assert main([*RUN, "--compare", "momentum=0.0,0.9", "--json", "c.json"]) == 0
     assert main(["show", "c.json", "--lr", "0.1"]) == 2
     assert "got several in 'c.json'" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("target", "option", "names"),
+    [
+        ("build", ["--compare", "momentum=0.0,0.9"], ["momentum=0.0", "momentum=0.9"]),
+        ("in_groups", ["--each-group"], ["all groups", "weight"]),
+    ],
+)
+def test_a_warning_is_on_the_screen_once_with_its_name(capsys, monkeypatch, target, option, names):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    main([RUN[0], f"train.py:{target}", *RUN[2:], "--end-lr", "1e-3", *option])
+    out, err = capsys.readouterr()
+    for name in names:
+        assert (out + err).count(f"warning: {name}: The loss did not diverge") == 1

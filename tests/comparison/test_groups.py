@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lrfinder import ArgumentError, GroupResults, LRFinder, NoSuggestionError, find_each_group
+from lrfinder import ArgumentError, GroupResults, LRFinder, LRFinderWarning, NoSuggestionError, find_each_group
 from lrfinder.display import lr_text
 from tests.fingerprint import Fingerprint, differences, process_state
 from tests.notes import Notes
@@ -29,6 +29,7 @@ class Setup:
         self.optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
         self.data = [(x, x.sum(1, keepdim=True)) for x in torch.randn(12, 8, 4)]
         self.fault_at = None
+        self.nan_at = None
         self.seen = Notes()
         self.finder = LRFinder(self.model, self.optimizer, loss_fn=self.loss)
 
@@ -36,7 +37,8 @@ class Setup:
         self.seen.append(tuple(float(group["lr"]) for group in self.optimizer.param_groups))
         if len(self.seen) == self.fault_at:
             raise RuntimeError("mine")
-        return nn.functional.mse_loss(model(batch[0]), batch[1])
+        loss = nn.functional.mse_loss(model(batch[0]), batch[1])
+        return loss * float("nan") if len(self.seen) == self.nan_at else loss
 
     def fingerprint(self):
         return Fingerprint(model=self.model, optimizer=self.optimizer).values | process_state()
@@ -106,8 +108,42 @@ def test_a_group_without_a_suggestion_has_none_in_the_table():
     lines = str(broken).splitlines()
     assert lines[3].split()[1] == "none"
     assert lines[-1].startswith("together: ")
-    with pytest.raises(NoSuggestionError):
+    with pytest.raises(NoSuggestionError, match=r"The sweep of 'head' has no suggestion\. .*points"):
         broken.group_lrs()
+
+
+def test_without_a_suggestion_for_all_groups_the_others_keep_their_own_lrs(tmp_path):
+    setup = Setup()
+    setup.nan_at = 3
+    before = setup.fingerprint()
+    results = find_each_group(setup.finder, setup.data, **OPTIONS)
+    assert len(results["all groups"].curve) == 2
+    assert results["body"].group_lrs(0.5) == pytest.approx([0.5, 0.1])
+    assert results["head"].group_lrs(0.5) == pytest.approx([0.01, 0.5])
+    assert results.group_lrs() == [results["body"].suggestion.lr, results["head"].suggestion.lr]
+    assert str(results).splitlines()[4].startswith("together: no suggestion; each group was swept while the others")
+    assert str(results).splitlines()[5].startswith("one by one: body ")
+    results.save(tmp_path / "g.json")
+    assert str(GroupResults.load(tmp_path / "g.json")) == str(results)
+    assert differences(before, setup.fingerprint()) == []
+
+
+def test_a_frozen_group_stays_frozen_without_a_suggestion_for_all_groups():
+    setup = Setup(lrs=(0.0, 0.1))
+    setup.nan_at = 3
+    results = find_each_group(setup.finder, setup.data, **OPTIONS)
+    assert list(results) == ["all groups", "head"]
+    assert results.group_lrs() == [0.0, results["head"].suggestion.lr]
+
+
+@pytest.mark.filterwarnings("always::lrfinder.LRFinderWarning")
+def test_warnings_name_the_group():
+    setup = Setup()
+    with pytest.warns(LRFinderWarning) as caught:
+        results = find_each_group(setup.finder, setup.data, **{**OPTIONS, "end_lr": 1e-3})
+    wanted = [f"{name}: {each}" for name, result in results.items() for each in result.warnings]
+    assert {sentence.partition(":")[0] for sentence in wanted} == {"all groups", "body", "head"}
+    assert [str(warning.message) for warning in caught] == wanted
 
 
 def test_the_results_come_back_from_their_file(tmp_path):

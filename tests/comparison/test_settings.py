@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrfinder import ArgumentError, Comparison, LRFinder, compare
+from lrfinder import ArgumentError, Comparison, LRFinder, LRFinderWarning, compare
 from tests.fingerprint import Fingerprint, differences, process_state
 from tests.notes import Notes
 
@@ -61,6 +61,25 @@ def test_values_in_an_array_have_short_names(kind):
     setup = Setup()
     found = compare(setup.finder, setup.loader, {"weight_decay": kind([0.0, 10**-3.5], dtype=DTYPES[kind])}, **RANGE)
     assert list(found.results) == ["weight_decay=0.0", "weight_decay=0.000316228"]
+
+
+@pytest.mark.filterwarnings("always::lrfinder.LRFinderWarning")
+@pytest.mark.parametrize("kind", ["settings", "loaders", "finders"])
+def test_warnings_name_the_setting(kind):
+    first, second = Setup(), Setup()
+    finder, loader, settings = {
+        "settings": (first.finder, first.loader, {"momentum": [0.0, 0.9]}),
+        "loaders": (first.finder, {"a": first.loader, "b": second.loader}, None),
+        "finders": ({"a": first.finder, "b": second.finder}, first.loader, None),
+    }[kind]
+    with pytest.warns(LRFinderWarning) as caught:
+        found = compare(finder, loader, settings, **{**RANGE, "end_lr": 1e-3})
+    messages = [str(warning.message) for warning in caught]
+    assert messages == [f"{name}: {each}" for name, result in found.results.items() for each in result.warnings]
+    assert len({message.partition(": ")[0] for message in messages}) == 2
+    with pytest.warns(LRFinderWarning) as caught:  # the name does not stay with the finder
+        first.finder.find(first.loader, **{**RANGE, "end_lr": 1e-3})
+    assert not str(caught[0].message).startswith(tuple(found.results))
 
 
 @pytest.mark.parametrize("refine", [False, True])
