@@ -33,7 +33,8 @@ def compare(
 
     Compared are values of the optimizer's hyperparameters, or several loaders (batch sizes), or several finders
     (anything else). With several hyperparameters all their combinations are tried. Everything is restored after each
-    find and after an exception. Warnings begin with the name of the setting. (Smith, "A disciplined approach to neural network hyper-parameters", 2018.)
+    find and after an exception. Warnings begin with the name of the setting. (Smith, "A disciplined approach to neural
+    network hyper-parameters", 2018.)
 
     Args:
         finder: The finder, or several by name.
