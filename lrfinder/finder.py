@@ -374,6 +374,7 @@ class LRFinder:
             seconds=seconds,
             warnings=(
                 *(() if lr_warnings else curve_warnings(curve, context)),
+                *(() if refined is None else refined.warnings),
                 *lr_warnings,
                 *setup_warnings(outcome, options, optimizer),
             ),

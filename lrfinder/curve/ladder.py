@@ -35,6 +35,7 @@ UNSTEADY_NOISE = 2.5  # standard deviations of a single loss that it rises
 RISE_THAT_MAY_PAY = 1.0  # share of its fall that an unsteady one may take back that scored better than all below it
 BELOW_PAYING = 3.0  # divides the lr of such a one
 RISE_OF_LOST = 0.5  # where all have taken back more than this share, the next one is a decade further down
+RISE_OF_DOUBT = 1 / 3  # where all have taken back more than this share, a warning says so
 BELOW_UNSTEADY = 4.5  # divides the lowest unsteady lr: a longer training stays near it for longer
 LOST = "rose by more than half of what they fell, so that they tell nothing"
 REUSED = "were scored on batches that they were trained on; pass a val_loader"
@@ -76,10 +77,12 @@ class Refined:
     Args:
         suggestion: The suggestion, or None where no short training lowered the loss.
         probes: `(lr, score)` of each short training in order; a score is a loss, infinite where it diverged.
+        warnings: What makes the short trainings hard to trust, a sentence each, with the remedy.
     """
 
     suggestion: Suggestion | None
     probes: tuple[tuple[float, float], ...]
+    warnings: tuple[str, ...] = ()
 
 
 def probe_steps(total_steps: int, budget: int | None = None) -> int:
@@ -151,7 +154,7 @@ def refine(
             suggestion = _kept(own_lr, suggestion, curve, REUSED)
     except NoSuggestionError:
         suggestion = None
-    return Refined(suggestion=suggestion, probes=tuple(probes))
+    return Refined(suggestion=suggestion, probes=tuple(probes), warnings=_doubts(tried, suggestion, context, steps))
 
 
 def is_steady(losses: npt.ArrayLike) -> bool:
@@ -265,6 +268,18 @@ def _ranking(tried: Mapping[int, Tried], steady: Mapping[int, Tried], chosen: in
         share = tried[chosen].gain / tried[best_steady].gain
         parts.append(f"{tried[chosen].lr:.1e} gained {share:.0%} as much at a lower lr")
     return ", ".join(parts)
+
+
+def _doubts(tried: Mapping[int, Tried], suggestion: Suggestion | None, context: Context, steps: int) -> tuple[str, ...]:
+    """Return why the short trainings tell little, or nothing."""
+    if suggestion is None:
+        fact = "No short training of refine lowered the loss that scores it: the suggestion is the curve's own"
+    elif all(each.rise > RISE_OF_DOUBT for each in tried.values()):
+        fact = "In every short training of refine the loss rose by more than a third of its fall: they tell little"
+    else:
+        return ()
+    more = f"refine={2 * MOST_PROBES * steps} steps, " if 2 * steps <= (context.total_steps or 0) else ""
+    return (f"{fact}. Try {more}larger batches, or a val_loader with more samples.",)
 
 
 def _next_rung(tried: Mapping[int, Tried], highest: int) -> int | None:

@@ -22,7 +22,7 @@ from tests.benchmarks.quality import Case, Row, load_cases, suggested
 from tests.benchmarks.quality import table as in_markdown
 from tests.benchmarks.tasks import TASKS
 
-__all__ = ["VARIANTS", "climb", "rows"]
+__all__ = ["VARIANTS", "climb", "outcome", "rows"]
 
 
 def _from_divergence(curve: Curve, context: Context, top: float) -> float:
@@ -68,11 +68,16 @@ def climb(
         if seeds is None or seed in seeds:
             curve = measured.as_curve(case.measured["find"][seed])
             with patch.multiple(refining, largest_rise=tuple, **changed):
-                found.append(_refined(stored, curve, context, scores, fewest))
+                suggestion = outcome(stored, curve, context, scores, fewest).suggestion
+            found.append(stored["middle"] if suggestion is None else suggestion.lr)
     return found
 
 
-def _refined(stored: dict[str, Any], curve: Curve, context: Context, scores: str, fewest: int) -> float | None:
+def outcome(
+    stored: dict[str, Any], curve: Curve, context: Context, scores: str = "batches", fewest: int = FEWEST_HELD_OUT
+) -> refining.Refined:
+    """What refining makes of the stored short trainings."""
+
     def probe(_: int, lr: float) -> refining.ShortTraining:
         rung = round(refining.PER_DECADE * math.log10(lr / stored["middle"]))
         entry = stored.get(str(rung), {})
@@ -83,8 +88,8 @@ def _refined(stored: dict[str, Any], curve: Curve, context: Context, scores: str
 
     start = next(entry[scores][0] for entry in stored.values() if isinstance(entry, dict) and scores in entry)
     reused = scores == "batches" and stored["held_out"] < fewest
-    found = refining.refine(probe, start, curve, context, stored["steps"], reused_batches=lambda: reused).suggestion
-    return stored["middle"] if found is None else found.lr
+    with patch.object(refining, "largest_rise", tuple):
+        return refining.refine(probe, start, curve, context, stored["steps"], reused_batches=lambda: reused)
 
 
 def rows(cases: list[Case]) -> list[Row]:

@@ -189,8 +189,8 @@ Found = tuple[float, int]
 """A learning rate, and the steps that were spent on it without those of the sweep."""
 
 
-def refined(case: Case, budget: int) -> Found:
-    """What refining finds."""
+def outcome(case: Case, budget: int) -> tuple[refining.Refined, int]:
+    """What refining makes of the stored short trainings, and the steps that it spends."""
     steps, spent = case.length(LENGTHS[BUDGETS.index(budget) + 3]), 0
 
     def probe(_: int, lr: float) -> refining.ShortTraining:
@@ -203,8 +203,14 @@ def refined(case: Case, budget: int) -> Found:
 
     start, few = case.stored["short"][str(steps)]["start"], held_out_batches(case.task, steps) < FEWEST_HELD_OUT
     with patch.multiple(refining, largest_rise=tuple):
-        found = refining.refine(probe, start, case.curve, case.context, steps, reused_batches=lambda: few).suggestion
-    return (case.stored["middle"] if found is None else found.lr), spent
+        found = refining.refine(probe, start, case.curve, case.context, steps, reused_batches=lambda: few)
+    return found, spent
+
+
+def refined(case: Case, budget: int) -> Found:
+    """What refining finds."""
+    found, spent = outcome(case, budget)
+    return (case.stored["middle"] if found.suggestion is None else found.suggestion.lr), spent
 
 
 def grid_search(case: Case, budget: int, lrs: dict[str, float]) -> Found:

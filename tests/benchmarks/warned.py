@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.warned
 
-reads the stored curves of the standard tasks and the recorded sweeps of `ranges`. A case is warned of if the curve has
-a warning, or if there is no suggestion.
+reads the stored curves of the standard tasks, the recorded sweeps of `ranges`, and the short trainings of `ablation`
+and `budget`. A case is warned of if the curve or the short trainings have a warning, or if there is no suggestion.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lrfinder import NoSuggestionError
-from lrfinder.curve import Context, Curve, curve_warnings, suggest
-from tests.benchmarks import measured
+from lrfinder.curve import Context, Curve, Refined, curve_warnings, suggest
+from tests.benchmarks import ablation, budget, measured
 from tests.benchmarks.grid_search import load
 from tests.benchmarks.quality import load_cases
 from tests.benchmarks.ranges import CONDITIONS, PATH, RAW_TRUTH, TRUTH, curve_of, recorded_tasks
 from tests.benchmarks.regret import Truth, load_truth
 from tests.benchmarks.tasks import TASKS
 
-__all__ = ["Case", "cases", "row"]
+__all__ = ["Case", "cases", "refined_cases", "row"]
 
 BAD, GOOD = 0.25, 0.05  # regrets above and below
 
@@ -49,6 +49,25 @@ def cases() -> Iterator[Case]:
                 yield _case(curve_of(tasks[name], condition, losses), context, truths[name], scouted=False)
 
 
+def refined_cases() -> Iterator[Case]:
+    """Every refined suggestion: on the standard tasks, and on those of `budget` with 600 steps."""
+    for case in load_cases():
+        task = TASKS[case.name]
+        context = measured.context_of(task, task.total_steps)
+        for seed, stored in case.measured["rungs"].items():
+            curve = measured.as_curve(case.measured["find"][seed])
+            found = ablation.outcome(stored, curve, context)
+            yield _refined_case(found, stored["middle"], curve, context, case.truth)
+    for each in budget.load_cases():
+        found, _ = budget.outcome(each, 600)
+        yield _refined_case(found, each.stored["middle"], each.curve, each.context, each.truth)
+
+
+def _refined_case(found: Refined, middle: float, curve: Curve, context: Context, truth: Truth) -> Case:
+    lr = middle if found.suggestion is None else found.suggestion.lr
+    return Case(scouted=True, regret=truth.regret(lr), warned=bool(found.warnings or curve_warnings(curve, context)))
+
+
 def _case(curve: Curve, context: Context, truth: Truth, *, scouted: bool) -> Case:
     try:
         lr = suggest("auto", curve, context).lr
@@ -72,6 +91,7 @@ def main() -> None:
     print(row("scouted range", [each for each in found if each.scouted]))
     print(row("range given by hand, linear, validation loss", [each for each in found if not each.scouted]))
     print(row("all", found))
+    print(row("refine, scouted range", list(refined_cases())))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrfinder import ArgumentError, LRFinder, NoSuggestionError
+from lrfinder import ArgumentError, LRFinder, LRFinderWarning, NoSuggestionError
 from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.ladder import (
@@ -190,6 +190,38 @@ class TestRefine:
         refined = refine(lambda _, lr: ShortTraining(3.0, FALLING), 2.0, curve(), CONTEXT, 50)
 
         assert refined.suggestion is None
+
+
+class TestWarnings:
+    def test_short_trainings_that_fall_and_rank_the_lrs_have_none(self):
+        assert refine(valley(0.05), 2.0, curve(), CONTEXT, 50).warnings == ()
+
+    def test_one_short_training_that_fell_is_enough(self):
+        edge = suggest("auto", curve(), CONTEXT).lr
+        assert (
+            refine(valley(edge, steady_below=edge * 1.1, unsteady=EXPLODING), 2.0, curve(), CONTEXT, 50).warnings == ()
+        )
+
+    def test_it_is_named_that_all_rose_on_the_way(self):
+        [sentence] = refine(valley(0.05, steady_below=0.0, unsteady=EXPLODING), 2.0, curve(), CONTEXT, 50).warnings
+        assert "rose by more than a third of its fall: they tell little. Try refine=400 steps, larger" in sentence
+
+    def test_it_is_named_that_none_lowered_the_loss(self):
+        found = refine(lambda _, lr: ShortTraining(3.0, FALLING), 2.0, curve(), CONTEXT, 50)
+        assert found.warnings[0].startswith("No short training of refine lowered the loss that scores it")
+
+    def test_no_more_steps_are_advised_than_the_training_has(self):
+        found = refine(valley(0.05, steady_below=0.0, unsteady=EXPLODING), 2.0, curve(), Context(total_steps=60), 50)
+        [sentence] = found.warnings
+        assert "Try larger batches" in sentence
+
+    def test_find_issues_them(self):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        noise = [(torch.randn(8, 4), torch.randn(8, 1)) for _ in range(40)]
+        finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=0.1), nn.MSELoss())
+        with pytest.warns(LRFinderWarning, match=r"short training of refine .* Try "):
+            finder.find(noise, start_lr=1e-4, end_lr=10.0, total_steps=100, refine=200, progress=False)
 
 
 class TestDeadNetworks:
