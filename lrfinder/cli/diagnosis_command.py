@@ -70,7 +70,16 @@ def run(args: argparse.Namespace) -> int:
     if file is not None:
         file.write(json.dumps(_plain(found), indent=1, allow_nan=False))
     if plot_file is not None:
-        plot_diagnosis(found, log.losses, log.lrs, val_losses=log.val_losses, ax=plot_file.axes)
+        plot_diagnosis(
+            found,
+            log.losses,
+            log.lrs,
+            val_losses=log.val_losses,
+            steps=log.steps,
+            val_steps=log.val_steps,
+            steps_name=log.steps_name,
+            ax=plot_file.axes,
+        )
         plot_file.write()
     return 3 if found.verdict is TrainingVerdict.UNCLEAR else 0
 

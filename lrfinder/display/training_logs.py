@@ -41,12 +41,18 @@ class TrainingLog:
         lrs: The learning rate of each, None where the log has none.
         val_losses: The validation losses in order, None where the log has none.
         columns: The names of the columns that were used, of the loss, the learning rate and the validation loss.
+        steps: The step, or the epoch, of each training loss, None where the log has no such column that grows.
+        val_steps: The same of each validation loss.
+        steps_name: The name of that column.
     """
 
     losses: Floats
     lrs: Floats | None
     val_losses: Floats | None
     columns: tuple[str, ...]
+    steps: Floats | None = None
+    val_steps: Floats | None = None
+    steps_name: str = "step"
 
 
 def log_rows(text: str, source: str) -> list[LogRow]:
@@ -153,13 +159,17 @@ def log_of_rows(
         )
     lr = _named(lr_column, columns, source) or _usual(LR, columns) or _with_lr_in_its_name(columns)
     val = _usual(VAL_LOSS, columns)
-    places = [i for i, value in enumerate(columns[loss]) if value is not None]
+    places, val_places = _places(columns, loss), _places(columns, val)
     lrs = None if lr is None else _interpolated(columns[lr])
+    step = _growing(columns, places)
     return TrainingLog(
         losses=_losses(columns, loss, places),
         lrs=None if lrs is None else lrs[places],
-        val_losses=None if val is None else np.array([value for value in columns[val] if value is not None]),
+        val_losses=None if val is None else _at(columns[val], val_places),
         columns=tuple(name for name in (loss, lr, val) if name is not None),
+        steps=None if step is None else _at(columns[step], places),
+        val_steps=None if step is None or val is None else _at(columns[step], val_places),
+        steps_name=step or "step",
     )
 
 
@@ -216,6 +226,21 @@ def _with_loss_in_its_name(columns: Iterable[str]) -> str | None:
 def _with_lr_in_its_name(columns: Iterable[str]) -> str | None:
     words = {name: _plain(name).split("_") for name in columns}  # Lightning's LearningRateMonitor writes lr-Adam/pg1
     return next((name for name, of in words.items() if "lr" in of or "learning_rate" in _plain(name)), None)
+
+
+def _places(columns: Mapping[str, Sequence[float | None]], name: str | None) -> list[int]:
+    return [i for i, value in enumerate(columns.get(name or "", ())) if value is not None]
+
+
+def _at(column: Sequence[float | None], places: Sequence[int]) -> Floats:
+    return np.array([column[place] for place in places], dtype=np.float64)  # None becomes NaN
+
+
+def _growing(columns: Mapping[str, Sequence[float | None]], places: Sequence[int]) -> str | None:
+    """Return the column of steps or epochs that grows from loss to loss; a resumed training may count again."""
+    by_name = {_plain(name): name for name in reversed(list(columns))}
+    known = [by_name[name] for name in STEP if name in by_name]
+    return next((name for name in known if (np.diff(_at(columns[name], places), prepend=-np.inf) > 0).all()), None)
 
 
 def _losses(columns: Mapping[str, list[float | None]], loss: str, places: Sequence[int]) -> Floats:

@@ -55,6 +55,15 @@ def test_it_draws_and_saves(log, tmp_path, capsys):
     assert "diverged" in capsys.readouterr().out
 
 
+def test_the_picture_has_the_steps_of_the_file(log, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr("lrfinder.display.plot_diagnosis", lambda *arguments, **options: given.update(options))
+    path = log(2.3 - 0.001 * STEPS, header="global_step,loss,lr")
+    main(["diagnose", path, "--plot", str(tmp_path / "lr.png")])
+    assert given["steps"].tolist() == STEPS.tolist()
+    assert given["steps_name"] == "global_step"
+
+
 def test_json_alone_on_stdout(log, capsys):
     assert main(["diagnose", log(2.3 - 0.001 * STEPS), "--json", "-"]) == 0
     captured = capsys.readouterr()

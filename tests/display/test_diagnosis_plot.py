@@ -6,6 +6,7 @@ import pytest
 
 from lrfinder.curve import TrainingVerdict, diagnose
 from lrfinder.display import plot_diagnosis
+from lrfinder.errors import ArgumentError
 from tests.display.shades import edges
 
 STEPS = np.arange(400)
@@ -39,6 +40,41 @@ def test_validation_losses_are_drawn_along_the_same_training():
     ax = plot_diagnosis(diagnose(SLOW), SLOW, val_losses=[2.2, 2.1])
     assert ax.lines[-1].get_xdata().tolist() == [200, 400]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training loss", "validation loss"]
+
+
+def test_the_axis_shows_the_steps_of_the_log():
+    found, steps = diagnose(SLOW, LR), 50 * (STEPS + 1)
+    ax = plot_diagnosis(found, SLOW, LR, val_losses=[2.2, 2.1], steps=steps, val_steps=[7000, 20_000])
+    (right,) = [other for other in ax.figure.axes if other is not ax]
+    for line in (ax.lines[0], ax.lines[1], right.lines[0]):
+        np.testing.assert_allclose(line.get_xdata(), steps)
+    assert ax.lines[-1].get_xdata().tolist() == [7000, 20_000]
+    assert edges(ax.patches[0]) == (50 * found.stretch.first, 50 * found.stretch.stop)
+    assert (ax.get_xlabel(), ax.get_xlim()) == ("step", (0, 20_000))
+
+
+def test_validation_losses_without_steps_are_spread_over_those_of_the_training():
+    ax = plot_diagnosis(diagnose(SLOW), SLOW, val_losses=[2.2, 2.1], steps=0.5 * (STEPS + 1), steps_name="epoch")
+    assert ax.lines[-1].get_xdata().tolist() == [100, 200]
+    assert ax.get_xlabel() == "epoch"
+
+
+@pytest.mark.parametrize(
+    ("steps", "begin"), [([0, 1, 2], 0), ([500, 1000, 1500], 0), ([600, 700, 800], 500), ([-3, -2, 9], -4), ([1, 9], 0)]
+)
+def test_the_axis_begins_where_the_first_entry_does(steps, begin):
+    losses = [1.0] * len(steps)
+    assert plot_diagnosis(diagnose(losses), losses, steps=steps).get_xlim() == (begin, steps[-1])
+
+
+def test_a_single_entry_has_an_axis():
+    assert plot_diagnosis(diagnose([1.0]), [1.0], steps=[0]).get_xlim() == (-1, 0)
+
+
+@pytest.mark.parametrize("steps", [[1, 2], [1, 1, 2], [3, 2, 1], [1, np.nan, 2], 5])
+def test_steps_that_do_not_fit_the_losses_are_refused(steps):
+    with pytest.raises(ArgumentError, match=r"plot_diagnosis\(steps=...\) must hold the step of each of the 3 losses"):
+        plot_diagnosis(diagnose([1.0] * 3), [1.0] * 3, steps=steps)
 
 
 def test_a_rising_validation_loss_is_inside_the_limits_and_shaded():

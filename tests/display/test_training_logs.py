@@ -81,6 +81,33 @@ def test_learning_rates_between_those_logged_are_interpolated():
     np.testing.assert_allclose(log_of_rows(rows, "x").lrs, [0.2, 0.3])
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "val_steps", "steps_name"),
+    [
+        ("csv", [1, 2, 3, 4], [2, 4], "step"),
+        ("trainer_state.json", [1, 2, 3, 4], [2, 4], "step"),
+        ("metrics.csv", [0, 1, 2, 3], [1, 3], "step"),
+        ("wandb", [1, 2, 3, 4], None, "Step"),
+    ],
+)
+def test_steps_are_those_of_the_log(name, steps, val_steps, steps_name):
+    log = log_of_rows(log_rows(FORMATS[name], name), name)
+    assert (log.steps.tolist(), log.steps_name) == (steps, steps_name)
+    assert (None if log.val_steps is None else log.val_steps.tolist()) == val_steps
+
+
+def test_epochs_are_steps_where_there_are_no_others_that_grow():
+    log = log_of_rows([{"epoch": epoch, "step": 9, "loss": 1.0 / epoch} for epoch in (1, 2, 3)], "x")
+    assert (log.steps.tolist(), log.steps_name) == ([1, 2, 3], "epoch")
+
+
+@pytest.mark.parametrize("steps", [[1, 2, 1], [1, 1, 2], [1, None, 2], [None] * 3, [math.nan, 1, 2]])
+def test_steps_that_do_not_grow_are_left_out(steps):
+    log = log_of_rows([{"step": step, "loss": 1.0 + index} for index, step in enumerate(steps)], "x")
+    assert log.steps is None
+    assert len(log.losses) == 3
+
+
 def test_named_columns_win():
     rows = [{"loss": 1.0, "nll": 2.0, "lr": 0.1, "lr_head": 0.5}]
     log = log_of_rows(rows, "x", loss_column="nll", lr_column="lr_head")
