@@ -1,5 +1,6 @@
 """Options and fixtures that all tests share."""
 
+import gc
 import signal
 from datetime import timedelta
 
@@ -33,6 +34,12 @@ def device(request) -> torch.device:
 def _one_thread_and_a_seed():
     torch.set_num_threads(1)  # the models are tiny, and two processes that share two cores would spin
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _collecting_garbage_is_cheap():
+    gc.collect()
+    gc.freeze()  # a test's own collections look at its own objects, not at those of all imported packages
 
 
 @pytest.fixture
