@@ -16,7 +16,7 @@ from lrfinder.curve.explosion import before_explosion, first_divergence_lr, firs
 from lrfinder.curve.remedies import how_to_see_divergence
 from lrfinder.errors import NoSuggestionError
 
-__all__ = ["choose", "for_training", "points_per_decade", "valley_lr"]
+__all__ = ["choose", "for_training", "is_valley_hidden", "points_per_decade", "valley_lr"]
 
 BELOW_VALLEY = 4.2  # divides the middle of the valley: a training stays at an lr that the sweep only passes
 WIDEST_GAP = 0.5  # of log(lr), that a single point counts for
@@ -102,7 +102,7 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
             "auto: the loss neither fell nor rose clearly at any learning rate. "
             f"{how_to_see_divergence(curve, context)} Larger batches or repeats make the noise smaller."
         )
-    if divergence is None or curve.depth > CLEAR_VALLEY * curve.noise:
+    if divergence is None or not is_valley_hidden(curve):
         anchor = _valley(curve, ended=divergence is not None)
     else:
         anchor = _Anchor(divergence, BELOW_DIVERGENCE, "divergence", ", as noise hides the valley")
@@ -134,6 +134,11 @@ def for_training(factor: float, context: Context) -> str:
         'x 1.6 for a training of 220 steps with one_cycle'
     """
     return f"x {factor:#.2g} for a training of {context.total_steps or 0:,} steps with {context.schedule}"
+
+
+def is_valley_hidden(curve: Curve) -> bool:
+    """Return whether noise hides the valley of a curve that ends at its first explosion."""
+    return curve.depth <= CLEAR_VALLEY * curve.noise
 
 
 def _valley(curve: Curve, *, ended: bool) -> _Anchor:

@@ -23,6 +23,8 @@ SPIKE_NOISE = (
     6.0  # a spike is above that level by this many standard deviations of a single loss, and by the fall before
 )
 LEAST_SHARE = 0.25  # spikes, and falls before a return, that are less than this share of the whole depth do not count
+SPIKE_POINTS = 5  # steps in which a spike makes most of its height; a loss that drifts up takes longer
+SPIKE_SHARE = 0.5  # that is more than this share
 WINDOW = 5  # points of the running median that a return is read from
 FALL_NOISE = 4.0  # a return needs a fall by this many standard deviations of a single loss before it
 RETURN_SHARE = 0.8  # the share of the fall that a return loses again
@@ -50,9 +52,9 @@ def first_explosion(curve: Curve) -> Explosion | None:
     With the median p and the noise s of the first losses, the running median m_i of the losses L_i and the fall so far
     d_i = max_{j <= i} (p - m_j), point i explodes if one of these holds:
 
-    - it is a spike: L_i - p > max(6 s, d_i);
+    - it is a spike: L_i - p > max(6 s, d_i), and half of that rise came within five steps: a validation loss drifts up
+      while running statistics settle;
     - it is a return after a clear fall: d_i > 4 s and p - m_i < d_i / 5, unless the loss falls 1.5 times as far later.
-
 
     Args:
         curve: The measured sweep.
@@ -78,6 +80,7 @@ def first_explosion(curve: Curve) -> Explosion | None:
     later = first - np.minimum.accumulate(median[::-1])[::-1]
     depth = first - float(np.min(losses))
     spikes = losses - first > np.maximum(fallen, max(SPIKE_NOISE * noise, LEAST_SHARE * depth))
+    spikes &= losses - _lowest_of_last(losses, SPIKE_POINTS) > SPIKE_SHARE * (losses - first)
     returns = (fallen > max(FALL_NOISE * noise, LEAST_SHARE * depth)) & (first - median < (1 - RETURN_SHARE) * fallen)
     returns &= later <= DEEPER * fallen
     found = np.flatnonzero((spikes | returns)[count:])
@@ -128,6 +131,12 @@ def _noise(losses: Floats) -> float:
     # The standard deviation of a single loss, from the differences of neighbours.
     steps = np.abs(np.diff(losses))
     return float(max(np.mean(steps), 1.2 * np.median(steps))) * math.sqrt(math.pi) / 2 + 1e-9
+
+
+def _lowest_of_last(losses: Floats, count: int) -> Floats:
+    # Of each loss and the `count` losses before it.
+    padded = np.concatenate([np.full(count, np.inf), losses])
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, count + 1).min(axis=1))
 
 
 def _last_low(losses: Floats, first: float, noise: float) -> int:

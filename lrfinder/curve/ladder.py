@@ -273,7 +273,7 @@ def _ranking(tried: Mapping[int, Tried], steady: Mapping[int, Tried], chosen: in
 def _doubts(tried: Mapping[int, Tried], suggestion: Suggestion | None, context: Context, steps: int) -> tuple[str, ...]:
     """Return why the short trainings tell little, or nothing."""
     if suggestion is None:
-        fact = "No short training of refine lowered the loss that scores it: the suggestion is the curve's own"
+        fact = "No short training of refine lowered the loss that scores it: refine adds nothing to the curve"
     elif all(each.rise > RISE_OF_DOUBT for each in tried.values()):
         fact = "In every short training of refine the loss rose by more than a third of its fall: they tell little"
     else:

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from lrfinder.curve.auto import points_per_decade, valley_lr
+from lrfinder.curve.auto import is_valley_hidden, points_per_decade, valley_lr
 from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
+from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.epochs import over_epochs
-from lrfinder.curve.explosion import first_divergence_lr
+from lrfinder.curve.explosion import before_explosion, first_divergence_lr, first_explosion
 from lrfinder.curve.remedies import how_to_see_divergence, why_few_points
 from lrfinder.curve.rules import suggest
 from lrfinder.curve.smoothing import smooth
@@ -28,7 +29,12 @@ UNSTABLE = 10.0  # factor by which half of the points disagree with all of them 
 AT_ONCE = 3.0  # the loss falls at once if it does below this factor above the first learning rate
 AT_ONCE_SHARE = 0.7  # by this share of its whole fall
 AT_ONCE_NOISE = 3.0  # and by this many typical differences of neighbours
+BEFORE_SPIKE, AFTER_SPIKE = 20, 5  # points about a lone spike that show the level of the losses
+SPIKE_HEIGHT = 10.0  # times the range of the losses before it
+SPIKE_GONE = 0.02  # share of its height that the losses after it are higher than those before, at most
 FAR_ABOVE_START = 5.0  # that is doubtful where the suggestion is more than this factor above the first learning rate
+
+AGAINST_NOISE = "Pass a val_loader, whose batches are the same at each learning rate, or use larger batches or repeats."
 
 
 def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
@@ -54,7 +60,7 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
             "already. If it is not, use larger batches or repeats, or widen the range."
         )
     elif curve.has_clear_descent and curve.noise > curve.depth:
-        found.append("The noise is larger than the fall of the loss. Use larger batches or repeats.")
+        found.append(f"The noise is larger than the fall of the loss. {AGAINST_NOISE}")
     last = float(curve.lrs[-1])
     still_falling = last < min(STILL_FALLING * float(curve.lrs[curve.lowest_index]), VALLEY_AT_END * valley_lr(curve))
     in_full = curve.stop_reason is StopReason.FINISHED
@@ -66,7 +72,8 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
     lr = _suggested(curve, context)
     if lr is None:
         return found
-    return found + (_misplaced(curve, lr) or _falls_at_once(curve, lr) or _unstable(curve, context, lr))
+    doubts = _misplaced(curve, lr) or _falls_at_once(curve, lr) or _unstable(curve, context, lr)
+    return found + (doubts or ([] if found else _rests_on_a_spike(curve, context)))
 
 
 def _misplaced(curve: Curve, lr: float) -> list[str]:
@@ -100,6 +107,30 @@ def _falls_at_once(curve: Curve, lr: float) -> list[str]:
         return []
     fact = f"Most of the fall is over at {curve.lrs[index]:.1e}, near the first learning rate {start:.1e}"
     return [f"{fact}: the range may begin above the learning rates that work. Lower start_lr."]
+
+
+def _rests_on_a_spike(curve: Curve, context: Context) -> list[str]:
+    """Return a doubt where noise hides the valley and the loss never rose for good.
+
+    What is taken for the beginning of divergence is a spike then: a batch with unusual targets makes one as well.
+    """
+    explosion = first_explosion(curve)
+    if explosion is None or not is_valley_hidden(before_explosion(curve)):
+        return []
+    if divergence_lr(curve, context) is not None and not _is_lone_spike(curve, explosion.index):
+        return []
+    fact = f"Noise hides the valley, and the suggestion rests on a single spike of the loss at {explosion.lr:.1e}"
+    return [f"{fact}. {AGAINST_NOISE}"]
+
+
+def _is_lone_spike(curve: Curve, index: int) -> bool:
+    """Return whether a single point is far above all before it, and the loss is as low after it as before."""
+    losses = curve.unit_losses
+    before, after = losses[max(index - BEFORE_SPIKE, 0) : index], losses[index + 1 : index + 1 + AFTER_SPIKE]
+    if not len(before) or not len(after):
+        return False
+    height, rise = float(losses[index] - np.median(before)), float(np.median(after) - np.median(before))
+    return bool(height > SPIKE_HEIGHT * np.ptp(before) and rise < SPIKE_GONE * height)
 
 
 def _unstable(curve: Curve, context: Context, lr: float) -> list[str]:

@@ -50,6 +50,15 @@ def test_a_single_spike_above_the_first_level_is_an_explosion():
     assert decades(first_explosion(measured(losses)).lr, np.geomspace(1e-6, 1.0, 100)[69]) < 0.01
 
 
+def test_a_drift_before_the_loss_falls_is_no_explosion():
+    # The validation loss of a network whose batch normalization settles: it has no noise that would hide the drift.
+    losses = np.interp(np.arange(100), [0, 45, 55, 70, 75, 99], [2.31, 2.36, 2.34, 2.13, 2.2, 30.0])
+    lrs = np.geomspace(1e-7, 10.0, 100)
+    curve = measured(losses, lrs=lrs, stop_rule=False)
+    assert first_explosion(curve).lr > lrs[65]
+    assert suggest("auto", curve, Context(val=True)).lr > 1e-4
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_healthy_curve_and_noise_have_no_explosion(seed):
     rng = np.random.default_rng(seed)

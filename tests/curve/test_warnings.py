@@ -152,6 +152,27 @@ def test_halves_are_not_asked_where_the_sweep_is_dense_and_agree_where_it_is_cle
         assert not [each for each in warnings if "Every second point" in each]
 
 
+SPIKE = "rests on a single spike of the loss at .* Pass a val_loader, whose batches are the same"
+
+
+def test_a_suggestion_that_rests_on_a_spike_in_noise_is_named():
+    # Targets with heavy tails: the loss never falls clearly, and after a spike it is where it was.
+    losses = 1.0 + 0.2 * np.random.default_rng(0).normal(size=100)
+    losses[70] = 9.0
+    [warning] = curve_warnings(measured(losses, stop_rule=False))
+    assert re.search(SPIKE, warning)
+    losses[70:] = np.geomspace(2.0, 50.0, 30)
+    assert curve_warnings(measured(losses, stop_rule=False)) == []
+
+
+def test_a_lone_spike_far_below_divergence_is_named():
+    # One sample with a huge target.
+    losses = np.concatenate([1.0 + 0.2 * np.random.default_rng(0).normal(size=80), 1.3 ** np.arange(20)])
+    assert curve_warnings(measured(losses)) == []
+    losses[60] = 1e3
+    assert any(re.search(SPIKE, each) for each in curve_warnings(measured(losses)))
+
+
 def test_the_differences_between_a_few_batches_are_no_noise():
     losses = measured(healthy(20) + 1.5 * np.tile([1, -1], 10), stop_rule=False)
     assert "The curve is flat" in curve_warnings(losses)[0]
