@@ -31,7 +31,7 @@ from lrfinder.training import (
     forbid_other_optimizers,
     use_exclusively,
 )
-from lrfinder.warnings import setup_warnings, unused_lr_warnings
+from lrfinder.warnings import setup_warnings, unused_lr_warnings, validation_warnings
 
 __all__ = ["LRFinder"]
 
@@ -377,6 +377,7 @@ class LRFinder:
                 *(() if refined is None else refined.warnings),
                 *lr_warnings,
                 *setup_warnings(outcome, options, optimizer),
+                *validation_warnings(outcome, options, self._setup.model),
             ),
             spreads=lr_spreads(outcome.repeats, context, rules) if len(outcome.repeats) > 1 else {},
             probes=() if refined is None else refined.probes,

@@ -1,4 +1,5 @@
 import re
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,15 +7,19 @@ import pytest
 import torch
 from torch import nn
 
+from lrfinder import LRFinder
 from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.options import FindOptions
-from lrfinder.warnings import setup_warnings, unused_lr_warnings
+from lrfinder.warnings import setup_warnings, unused_lr_warnings, validation_warnings
+from tests.curve.curves import healthy, measured
 
 
-def warned(curve, optimizer, *, consumed=0, held=None, error=None, **options):
+def warned(curve, optimizer, *, consumed=0, held=None, error=None, refined=None, **options):
     held = {"loader": "", "val_loader": ""} if held is None else held
-    outcome = SimpleNamespace(curve=curve, context=Context(), consumed=consumed, held_iterators=held, error=error)
+    outcome = SimpleNamespace(
+        curve=curve, context=Context(), consumed=consumed, held_iterators=held, error=error, refined=refined
+    )
     return setup_warnings(outcome, FindOptions(**options), optimizer)
 
 
@@ -64,6 +69,75 @@ def test_adafactor_uses_no_lr_above_its_cap(steps_before, wrapped):
     (sentence,) = warned(curve(*lrs), wrapper if wrapped else optimizer)
     assert f"above {lrs[lrs > caps].min():.1e} none was used" in sentence
     assert warned(curve(1e-4, 1e-3), optimizer) == []
+
+
+# Weight decay and LBFGS
+
+
+REFINED = SimpleNamespace(suggestion=object())
+
+
+def decaying(name, **options):
+    return getattr(torch.optim, name)([nn.Parameter(torch.ones(2, 2))], lr=0.1, **options)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "strong"),
+    [
+        (decaying("SGD", weight_decay=50.0), True),
+        (decaying("SGD", momentum=0.9, weight_decay=10.0), True),
+        (decaying("AdamW", weight_decay=50.0), True),
+        (decaying("SGD", momentum=0.9, weight_decay=1e-2), False),
+        (decaying("AdamW", weight_decay=0.1), False),
+        (decaying("Adam", weight_decay=50.0), False),
+        (decaying("SGD"), False),
+    ],
+    ids=lambda each: (
+        f"{type(each).__name__}{each.defaults['weight_decay']}" if hasattr(each, "defaults") else str(each)
+    ),
+)
+def test_weight_decay_that_takes_all_weights_away_is_named(optimizer, strong):
+    found = warned(measured(healthy()), optimizer)  # suggests about 1e-3
+    named = [re.search(r"With weight_decay=\d+ a step at .* takes 0\.\d+ of the weights away", each) for each in found]
+    assert [bool(each) for each in named] == [True] * strong
+    assert warned(measured(healthy()), optimizer, refined=REFINED) == []
+
+
+def test_lbfgs_on_batches_that_differ_is_named():
+    data = [(torch.ones(4, 2), torch.ones(4, 1)), (torch.zeros(4, 2), torch.ones(4, 1))]
+
+    def warnings_of(loader):
+        model = nn.Linear(2, 1)
+        finder = LRFinder(model, torch.optim.LBFGS(model.parameters()), nn.MSELoss())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return finder.find(loader, start_lr=1e-4, end_lr=1.0, num_iter=20, progress=False).warnings
+
+    assert any("one batch with all of it" in each for each in warnings_of(data))
+    assert not any("LBFGS" in each for each in warnings_of(data[:1]))
+
+
+# Validation losses
+
+
+@pytest.mark.parametrize(
+    ("layer", "val_mode", "named"),
+    [
+        (nn.BatchNorm1d(4), "eval", True),
+        (nn.BatchNorm1d(4), "train", False),
+        (nn.BatchNorm1d(4).eval(), "eval", False),
+        (nn.BatchNorm1d(4, track_running_stats=False), "eval", False),
+        (nn.LayerNorm(4), "eval", False),
+    ],
+    ids=["batch norm", "val_mode='train'", "frozen", "batch statistics", "layer norm"],
+)
+def test_running_statistics_that_lag_behind_in_validation_are_named(layer, val_mode, named):
+    model = nn.Sequential(nn.Linear(2, 4), layer)
+    outcome, options = SimpleNamespace(refined=None), FindOptions(val_loader=[1], val_mode=val_mode)
+    found = validation_warnings(outcome, options, model)
+    assert ["Pass val_mode='train' or refine=True, or leave" in each for each in found] == [True] * named
+    assert validation_warnings(outcome, FindOptions(val_mode=val_mode), model) == []
+    assert validation_warnings(SimpleNamespace(refined=REFINED), options, model) == []
 
 
 # Learning rates that have no effect
