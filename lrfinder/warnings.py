@@ -7,13 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from lrfinder.curve import Curve, norms_explode, norms_overflow, suggest
-from lrfinder.errors import NoSuggestionError
+from lrfinder.curve import Curve, norms_explode, norms_overflow
 from lrfinder.optim import (
     estimates_step_size,
-    group_momentum,
     group_names,
-    largest_group,
     needs_closure,
     unwrap_optimizer,
 )
@@ -22,10 +19,6 @@ from lrfinder.search import SearchOutcome
 from lrfinder.training import is_one_shot
 
 __all__ = ["setup_warnings", "unused_lr_warnings", "validation_warnings"]
-
-DECOUPLED = {"AdamW", "Muon", "Adafactor", "Lion"}  # each step takes lr * weight_decay of the weights away
-MOST_MOMENTUM = 0.999  # momentum multiplies SGD's weight decay by 1 / (1 - momentum)
-FASTEST_DECAY = 0.01  # with a larger share, taken away in each step, the weights are gone before they have learned
 
 
 def setup_warnings(outcome: SearchOutcome, options: FindOptions, optimizer: Any) -> list[str]:
@@ -48,7 +41,6 @@ def setup_warnings(outcome: SearchOutcome, options: FindOptions, optimizer: Any)
     found += _capped_lrs(outcome.curve, unwrap_optimizer(optimizer))
     found += _multiplied_lrs(optimizer)
     found += _batches_of_lbfgs(outcome, optimizer)
-    found += _strong_decay(outcome, optimizer)
     if outcome.error is not None:
         found.append(
             f"Your code raised {type(outcome.error).__name__} ({outcome.error}) on a loss that was not finite; "
@@ -136,31 +128,6 @@ def _batches_of_lbfgs(outcome: SearchOutcome, optimizer: Any) -> list[str]:
         "sweep says little then. Give it the same data in each step, one batch with all of it."
     )
     return [sentence]
-
-
-def _strong_decay(outcome: SearchOutcome, optimizer: Any) -> list[str]:
-    """Return whether weight decay is so strong that it decides about the learning rate.
-
-    A sweep passes each learning rate too fast to show how the weights shrink; short trainings show it.
-    """
-    group, inner = optimizer.param_groups[largest_group(optimizer)], unwrap_optimizer(optimizer)
-    decay = float(group.get("weight_decay") or 0.0)
-    if isinstance(inner, torch.optim.SGD):
-        decay /= 1 - min(group_momentum(group), MOST_MOMENTUM)
-    elif not group.get("decoupled_weight_decay", type(inner).__name__ in DECOUPLED):
-        return []  # the others divide it by the size of the gradients
-    if decay == 0 or _is_refined(outcome):
-        return []
-    try:
-        lr = suggest("auto", outcome.curve, outcome.context).lr
-    except NoSuggestionError:
-        return []
-    if lr * decay < FASTEST_DECAY:
-        return []
-    fact = (
-        f"With weight_decay={float(group['weight_decay']):g} a step at {lr:.1e} takes {lr * decay:.2g} of the weights"
-    )
-    return [f"{fact} away, which a sweep is too short to show. Use refine=True, or less weight decay."]
 
 
 def _multiplied_lrs(optimizer: Any) -> list[str]:

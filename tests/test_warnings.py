@@ -12,14 +12,11 @@ from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.stop_rule import StopReason
 from lrfinder.options import FindOptions
 from lrfinder.warnings import setup_warnings, unused_lr_warnings, validation_warnings
-from tests.curve.curves import healthy, measured
 
 
-def warned(curve, optimizer, *, consumed=0, held=None, error=None, refined=None, **options):
+def warned(curve, optimizer, *, consumed=0, held=None, error=None, **options):
     held = {"loader": "", "val_loader": ""} if held is None else held
-    outcome = SimpleNamespace(
-        curve=curve, context=Context(), consumed=consumed, held_iterators=held, error=error, refined=refined
-    )
+    outcome = SimpleNamespace(curve=curve, context=Context(), consumed=consumed, held_iterators=held, error=error)
     return setup_warnings(outcome, FindOptions(**options), optimizer)
 
 
@@ -71,36 +68,7 @@ def test_adafactor_uses_no_lr_above_its_cap(steps_before, wrapped):
     assert warned(curve(1e-4, 1e-3), optimizer) == []
 
 
-# Weight decay and LBFGS
-
-
-REFINED = SimpleNamespace(suggestion=object())
-
-
-def decaying(name, **options):
-    return getattr(torch.optim, name)([nn.Parameter(torch.ones(2, 2))], lr=0.1, **options)
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "strong"),
-    [
-        (decaying("SGD", weight_decay=50.0), True),
-        (decaying("SGD", momentum=0.9, weight_decay=10.0), True),
-        (decaying("AdamW", weight_decay=50.0), True),
-        (decaying("SGD", momentum=0.9, weight_decay=1e-2), False),
-        (decaying("AdamW", weight_decay=0.1), False),
-        (decaying("Adam", weight_decay=50.0), False),
-        (decaying("SGD"), False),
-    ],
-    ids=lambda each: (
-        f"{type(each).__name__}{each.defaults['weight_decay']}" if hasattr(each, "defaults") else str(each)
-    ),
-)
-def test_weight_decay_that_takes_all_weights_away_is_named(optimizer, strong):
-    found = warned(measured(healthy()), optimizer)  # suggests about 1e-3
-    named = [re.search(r"With weight_decay=\d+ a step at .* takes 0\.\d+ of the weights away", each) for each in found]
-    assert [bool(each) for each in named] == [True] * strong
-    assert warned(measured(healthy()), optimizer, refined=REFINED) == []
+# LBFGS
 
 
 def test_lbfgs_on_batches_that_differ_is_named():
@@ -118,6 +86,8 @@ def test_lbfgs_on_batches_that_differ_is_named():
 
 
 # Validation losses
+
+REFINED = SimpleNamespace(suggestion=object())
 
 
 @pytest.mark.parametrize(

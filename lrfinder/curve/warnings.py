@@ -29,9 +29,7 @@ UNSTABLE = 10.0  # factor by which half of the points disagree with all of them 
 AT_ONCE = 3.0  # the loss falls at once if it does below this factor above the first learning rate
 AT_ONCE_SHARE = 0.7  # by this share of its whole fall
 AT_ONCE_NOISE = 3.0  # and by this many typical differences of neighbours
-BEFORE_SPIKE, AFTER_SPIKE = 20, 5  # points about a lone spike that show the level of the losses
-SPIKE_HEIGHT = 10.0  # times the range of the losses before it
-SPIKE_GONE = 0.02  # share of its height that the losses after it are higher than those before, at most
+FAR_BELOW_RISE = 10.0  # a spike is lone if the last rise begins more than this factor above it
 FAR_ABOVE_START = 5.0  # that is doubtful where the suggestion is more than this factor above the first learning rate
 
 AGAINST_NOISE = "Pass a val_loader, whose batches are the same at each learning rate, or use larger batches or repeats."
@@ -110,27 +108,17 @@ def _falls_at_once(curve: Curve, lr: float) -> list[str]:
 
 
 def _rests_on_a_spike(curve: Curve, context: Context) -> list[str]:
-    """Return a doubt where noise hides the valley and the loss never rose for good.
+    """Return a doubt where noise hides the valley and the loss rose for good far above its first spike, or never.
 
-    What is taken for the beginning of divergence is a spike then: a batch with unusual targets makes one as well.
+    That spike is taken for the beginning of divergence then, and a batch with unusual targets makes one as well.
     """
-    explosion = first_explosion(curve)
+    explosion, last_rise = first_explosion(curve), divergence_lr(curve, context)
     if explosion is None or not is_valley_hidden(before_explosion(curve)):
         return []
-    if divergence_lr(curve, context) is not None and not _is_lone_spike(curve, explosion.index):
+    if last_rise is not None and last_rise < FAR_BELOW_RISE * explosion.lr:
         return []
     fact = f"Noise hides the valley, and the suggestion rests on a single spike of the loss at {explosion.lr:.1e}"
     return [f"{fact}. {AGAINST_NOISE}"]
-
-
-def _is_lone_spike(curve: Curve, index: int) -> bool:
-    """Return whether a single point is far above all before it, and the loss is as low after it as before."""
-    losses = curve.unit_losses
-    before, after = losses[max(index - BEFORE_SPIKE, 0) : index], losses[index + 1 : index + 1 + AFTER_SPIKE]
-    if not len(before) or not len(after):
-        return False
-    height, rise = float(losses[index] - np.median(before)), float(np.median(after) - np.median(before))
-    return bool(height > SPIKE_HEIGHT * np.ptp(before) and rise < SPIKE_GONE * height)
 
 
 def _unstable(curve: Curve, context: Context, lr: float) -> list[str]:
