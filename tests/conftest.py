@@ -7,6 +7,8 @@ from datetime import timedelta
 import pytest
 import torch
 
+from tests.loaded_modules import ForkedImports
+
 # Programs that tests start in processes of their own.
 collect_ignore = ["integrations/lightning_ranks.py", "integrations/two_processes.py", "distributed/worker.py"]
 
@@ -40,6 +42,14 @@ def _one_thread_and_a_seed():
 def _collecting_garbage_is_cheap():
     gc.collect()
     gc.freeze()  # a test's own collections look at its own objects, not at those of all imported packages
+
+
+@pytest.fixture(scope="session")
+def modules_after():
+    """Return a function from a statement to the modules that are loaded after it, beside those of NumPy and torch."""
+    forked = ForkedImports()
+    yield forked
+    forked.close()
 
 
 @pytest.fixture

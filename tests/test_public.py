@@ -130,30 +130,26 @@ def test_importing_loads_no_framework(loaded):
     assert not frameworks & loaded
 
 
-def test_importing_loads_no_tqdm_that_torch_does_not(loaded):
+def test_importing_loads_no_tqdm_that_torch_does_not(loaded, modules_after):
     by_torch = modules_after("import torch.optim, torch.utils.data")
     assert "tqdm" not in loaded - by_torch
 
 
 def test_importing_alone_loads_not_even_torch():
-    alone = modules_after("import lrfinder")
+    code = "import sys, lrfinder; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    alone = set(done.stdout.split())
     assert "lrfinder.curve" in alone
     assert "torch" not in alone
 
 
-def test_the_plot_of_a_schedule_loads_matplotlib_when_it_is_asked_for():
+def test_the_plot_of_a_schedule_loads_matplotlib_when_it_is_asked_for(modules_after):
     assert "matplotlib" in modules_after("import lrfinder; lrfinder.plot_schedule")
 
 
 @pytest.fixture(scope="module")
-def loaded():
+def loaded(modules_after):
     return modules_after("import lrfinder; lrfinder.LRFinder, lrfinder.make_scheduler, lrfinder.RangeTestResult")
-
-
-def modules_after(statement):
-    code = f"{statement}\nimport sys\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
-    return set(done.stdout.split())
 
 
 def test_the_marker_for_type_checkers_is_shipped():
