@@ -92,7 +92,8 @@ def find_lr(
         >>> _ = torch.manual_seed(0)
         >>> x = torch.randn(256, 4)
         >>> data = [(row, row.sum(0, keepdim=True)) for row in x]
-        >>> learner = Learner(DataLoaders.from_dsets(data, data, bs=16), torch.nn.Linear(4, 1), MSELossFlat())
+        >>> dls = DataLoaders.from_dsets(data, data, bs=16, num_workers=0)
+        >>> learner = Learner(dls, torch.nn.Linear(4, 1), MSELossFlat())
         >>> result = find_lr(learner, n_epoch=5, apply=True, progress=False)
         >>> result.total_steps, learner.lr == result.suggestion.lr, learner.opt is None
         (80, True, True)

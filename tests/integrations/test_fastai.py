@@ -77,14 +77,14 @@ def two_groups(model):
     return L(params(model[:2]), params(model[4]))
 
 
-def build(loaders="fastai", **options):
-    """Return a learner, the same at every call."""
+def build(loaders="fastai", workers=0, **options):
+    """Return a learner, the same at every call; fastai starts workers by default, which takes longer than a test."""
     random.seed(3)
     np.random.seed(3)  # noqa: NPY002 - the global stream is what fastai draws from
     torch.manual_seed(3)
     data = samples()
     if loaders == "fastai":
-        dls = DataLoaders.from_dsets(data, data[:32], bs=16)
+        dls = DataLoaders.from_dsets(data, data[:32], bs=16, num_workers=workers)
     else:
         x, y = (torch.stack(each) for each in zip(*data, strict=True))
         train = DataLoader(TensorDataset(x, y), batch_size=16, shuffle=True)
@@ -118,6 +118,7 @@ def outcome(learner, epochs=2, **options):
 
 CASES = {
     "plain": {},
+    "workers": {"workers": 2},
     "torch_loaders": {"loaders": "torch"},
     "sgd": {"opt_func": partial(SGD, mom=0.9), "wd": 0.01},
     "ranger": {"opt_func": ranger},
@@ -156,6 +157,7 @@ def test_find_then_fit_equals_fit(case):
     ("case", "options"),
     [
         ("plain", {"val": True}),
+        ("workers", {"val": True}),
         ("groups", {"refine": True, "total_steps": 60}),
         ("wrapped_groups", {"refine": True, "total_steps": 60}),
         ("precision", {"refine": True, "total_steps": 60}),
@@ -249,7 +251,7 @@ class Fault(Exception):
     pass
 
 
-@pytest.mark.parametrize("case", ["plain", "precision_clip_accumulation", "mixup", "wrapped"])
+@pytest.mark.parametrize("case", ["plain", "workers", "precision_clip_accumulation", "mixup", "wrapped"])
 @pytest.mark.parametrize("error", [Fault("in the middle"), KeyboardInterrupt()])
 def test_a_fault_in_the_forward_pass_leaves_nothing_behind(case, error):
     expected = outcome(build(**CASES[case]))
