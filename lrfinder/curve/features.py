@@ -62,7 +62,7 @@ def noise(losses: Floats, lowest_index: int) -> float:
     """Return the standard deviation of a single loss, from the points down to the lowest.
 
     Differences of neighbours do not contain the trend; the mean of their absolute values is 2 / sqrt(pi) standard
-    deviations.
+    deviations. Equal neighbours do not count: the points of an epoch may all have its mean.
 
     Args:
         losses: The losses, shape (T,).
@@ -72,6 +72,7 @@ def noise(losses: Floats, lowest_index: int) -> float:
         The standard deviation, in the unit of the losses; 0 for a single loss.
     """
     steps = np.diff(losses[: max(lowest_index, int(NOISE_SHARE * len(losses)), MIN_POINTS)])
+    steps = steps[steps != 0]
     return float(np.abs(steps).mean()) * math.sqrt(math.pi) / 2 if len(steps) else 0.0
 
 

@@ -47,3 +47,10 @@ def test_other_curves_stay_as_they_are(curve, context):
 def test_a_curve_of_few_epochs_stays_as_it_is(curve):
     short = measured(np.tile([1.0, 2.0, 6.0], 4), stop_rule=False)
     assert over_epochs(short, Context(epoch_points=3)) is short
+
+
+def test_the_points_of_an_epoch_that_have_its_mean_do_not_make_the_noise_smaller():
+    means = 1 + 0.1 * np.random.default_rng(0).normal(size=50)
+    assert over_epochs(measured(np.repeat(means, 2), stop_rule=False), Context(epoch_points=2)).noise == pytest.approx(
+        measured(means, stop_rule=False).noise, rel=0.3
+    )
