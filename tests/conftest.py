@@ -3,6 +3,7 @@
 import gc
 import signal
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +13,20 @@ from tests.loaded_modules import ForkedImports
 # Programs that tests start in processes of their own.
 collect_ignore = ["integrations/lightning_ranks.py", "integrations/two_processes.py", "distributed/worker.py"]
 
+ROOT = Path(__file__).parents[1]
+FRAMEWORKS = {"integrations", "test_other_packages.py", "test_distribution.py"}  # where tests need further packages
+
 
 def pytest_configure():
     # A shell starts background jobs with Ctrl-C ignored; the tests press it, and the processes they start inherit this.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if FRAMEWORKS & {*item.path.parts[len(ROOT.parts) :]}:
+            item.add_marker("frameworks")
 
 
 def pytest_addoption(parser):

@@ -14,6 +14,7 @@ NEEDS = {
     "coming_from_another_finder": ("lightning", "ignite"),
     "fastai": ("fastai",),
 }
+RUN = [pytest.param(path, marks=[pytest.mark.frameworks] * (path.stem in NEEDS)) for path in NOTEBOOKS]
 
 
 def read(path):
@@ -38,7 +39,7 @@ def test_outputs_hold_no_paths_and_no_warnings(path):
 
 
 @pytest.mark.filterwarnings("default")  # of the kernel's own machinery
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
 def test_runs(path):
     for module in NEEDS.get(path.stem, ()):
         pytest.importorskip(module, reason=f"the notebook {path.stem} needs {module}")

@@ -150,11 +150,19 @@ def framework_names(framework, blocks):
     return {"lightning": lightning_names, "transformers": transformers_names}.get(framework, dict)()
 
 
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(("document", "heading"), SECTIONS)
-def test_every_block_runs(document, heading, tmp_path, monkeypatch):
+def run_blocks(document, heading):
+    """Return the blocks of a section that are run, and the frameworks that they need."""
     blocks = [code for mark, code in SECTIONS[document, heading] if not mark.startswith("not run")]
-    frameworks = set().union(*map(imported, blocks))
+    return blocks, set().union(*map(imported, blocks))
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("document", "heading"),
+    [pytest.param(*key, marks=[pytest.mark.frameworks] * bool(run_blocks(*key)[1])) for key in SECTIONS],
+)
+def test_every_block_runs(document, heading, tmp_path, monkeypatch):
+    blocks, frameworks = run_blocks(document, heading)
     for framework in sorted(frameworks):
         if find_spec(framework) is None:
             pytest.skip(f"{heading!r} of {document} needs {framework}")

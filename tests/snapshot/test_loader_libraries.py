@@ -11,7 +11,7 @@ from lrfinder.snapshot.error_collector import ErrorCollector
 from lrfinder.snapshot.loader_state import LoaderState
 from lrfinder.snapshot.rng import RandomStreams
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.frameworks]
 
 SAMPLES = [(torch.full((1, 6), float(n)), n % 3) for n in range(32)]
 

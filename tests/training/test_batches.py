@@ -224,6 +224,7 @@ def test_other_objects_stay_as_they_are(value):
     assert move([value], META)[0] is value
 
 
+@pytest.mark.frameworks
 def test_the_real_batch_encoding():
     transformers = pytest.importorskip("transformers")
     batch = transformers.BatchEncoding({"input_ids": torch.ones(2, 3), "nested": [torch.ones(1)], "text": ["a", "b"]})
