@@ -425,11 +425,16 @@ class RangeTestResult:
             probes=self._probe_arrays,
             own=self._own_verdict if rules is None else None,
             xlabel=self._xlabel,
+            ylabel=self._ylabel,
         )
 
     @property
     def _xlabel(self) -> str:
         return "learning rate" if self.swept_group is None else f"learning rate of {self.swept_group}"
+
+    @property
+    def _ylabel(self) -> str:
+        return "validation loss" if self.context.val else "loss"
 
     @property
     def _own_verdict(self) -> Verdict | None:
@@ -479,6 +484,7 @@ class RangeTestResult:
             probes=self._probe_arrays,
             own=self._own_verdict,
             xlabel=self._xlabel,
+            ylabel=self._ylabel,
         )
         return base64.b64encode(png).decode()
 

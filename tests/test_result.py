@@ -252,6 +252,11 @@ def test_one_lr_per_group_is_judged_by_the_suggestion_for_its_group():
         found.judge([best, -best, best])
 
 
+def test_the_plot_says_which_loss_it_shows():
+    assert result().plot().get_ylabel() == "loss"
+    assert result(context=Context(val=True)).plot().get_ylabel() == "validation loss"
+
+
 def test_the_plot_names_the_users_lr_with_its_verdict():
     best = result().suggestion.lr
     entries = [text.get_text() for text in result(initial_lrs=(best / 10,)).plot().get_legend().get_texts()]

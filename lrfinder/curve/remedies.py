@@ -54,4 +54,4 @@ def how_to_see_divergence(curve: Curve, context: Context) -> str:
         return f"The data ended. {BEGIN_AGAIN}"
     if context.end_lr is not None:
         return "Raise end_lr, or leave it out."
-    return f"Pass an end_lr above that, such as end_lr={FAR_ABOVE * curve.lrs[-1]:.0e}."
+    return f"Pass a larger end_lr, such as end_lr={FAR_ABOVE * curve.lrs[-1]:.0e}."

@@ -55,12 +55,12 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
     if not curve.has_clear_descent and (divergence is None or below < FEW_POINTS_FLAT):
         found.append(
             "The curve is flat: the loss did not fall clearly at any learning rate, as when the model is trained "
-            "already. If it is not, use larger batches or repeats, or widen the range."
+            "already, or as losses do that do not measure progress (GANs, policy gradients). Otherwise pass a "
+            "val_loader, use larger batches or repeats, or widen the range."
         )
     elif curve.has_clear_descent and curve.noise > curve.depth:
         found.append(f"The noise is larger than the fall of the loss. {AGAINST_NOISE}")
-    last = float(curve.lrs[-1])
-    still_falling = last < min(STILL_FALLING * float(curve.lrs[curve.lowest_index]), VALLEY_AT_END * valley_lr(curve))
+    still_falling = _falls_to_the_end(curve)
     in_full = curve.stop_reason is StopReason.FINISHED
     if divergence is None and (still_falling or not (in_full and curve.has_clear_descent)):
         remedy = how_to_see_divergence(curve, context)
@@ -72,6 +72,13 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
         return found
     doubts = _misplaced(curve, lr) or _falls_at_once(curve, lr) or _unstable(curve, context, lr)
     return found + (doubts or ([] if found else _rests_on_a_spike(curve, context)))
+
+
+def _falls_to_the_end(curve: Curve) -> bool:
+    """Return whether the loss is lowest near the last learning rate, or next to it where the sweep is sparse."""
+    last, following = float(curve.lrs[-1]), float(curve.lrs[min(curve.lowest_index + 1, len(curve) - 1)])
+    lowest = STILL_FALLING * float(curve.lrs[curve.lowest_index])
+    return (last < lowest or last == following) and last < VALLEY_AT_END * valley_lr(curve)
 
 
 def _misplaced(curve: Curve, lr: float) -> list[str]:

@@ -61,6 +61,7 @@ def plot_curve(
     own: Verdict | None = None,
     title: str | None = None,
     xlabel: str = "learning rate",
+    ylabel: str = "loss",
 ) -> Axes:
     """Plot the loss against the learning rate, with the suggestion and landmarks marked on the curve.
 
@@ -83,6 +84,7 @@ def plot_curve(
             is far from the sweep.
         title: The title of the Axes.
         xlabel: What the learning rates are of.
+        ylabel: Which loss it is.
 
     Returns:
         The Axes drawn on.
@@ -102,7 +104,7 @@ def plot_curve(
     ax = ax or new_axes()
     if title:
         ax.set_title(title, fontsize=TEXT + 2, loc="left")
-    ax.set(xlabel=xlabel, ylabel="loss")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     _remove(ax, EMPTY)
     if not len(curve):
         if not ax.has_data():
@@ -140,6 +142,7 @@ def plot_result_png(
     own: Verdict | None = None,
     title: str | None = None,
     xlabel: str = "learning rate",
+    ylabel: str = "loss",
     dpi: float = 120.0,
 ) -> bytes:
     """Return the plot of `plot_curve` as a PNG: dark on opaque white, whatever the active style.
@@ -153,6 +156,7 @@ def plot_result_png(
         own: The verdict on the user's own lr.
         title: The title of the Axes.
         xlabel: What the learning rates are of.
+        ylabel: Which loss it is.
         dpi: Dots per inch; the figure is 7 by 4 inches.
 
     Returns:
@@ -161,7 +165,8 @@ def plot_result_png(
     buffer = io.BytesIO()
     with mpl.rc_context():
         mpl.rcdefaults()
-        shown: Style = {"rules": rules, "probes": probes, "own": own, "title": title, "xlabel": xlabel}
+        shown: Style = {"rules": rules, "probes": probes, "own": own, "title": title}
+        shown |= {"xlabel": xlabel, "ylabel": ylabel}
         ax = plot_curve(curve, suggestions, landmarks, ax=file_axes(dpi), **shown)
         ax.figure.canvas.print_figure(buffer, format="png", dpi=dpi)
     return buffer.getvalue()

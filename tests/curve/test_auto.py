@@ -88,7 +88,7 @@ def test_a_trained_model_gets_an_lr_from_divergence_alone():
 
 def test_nothing_is_suggested_where_nothing_was_seen():
     with pytest.raises(
-        NoSuggestionError, match=r"auto: the loss neither fell nor rose clearly .* Pass an end_lr above that"
+        NoSuggestionError, match=r"auto: the loss neither fell nor rose clearly .* Pass a larger end_lr"
     ):
         suggest("auto", measured(np.random.default_rng(0).normal(size=100)))
 

@@ -72,7 +72,7 @@ def test_far_above_a_sweep_without_divergence_it_is_unknown():
     assert judge(5.0, SUGGESTED, quiet, Context()).level is Level.HIGH
     verdict = judge(50.0, SUGGESTED, quiet, Context())
     assert verdict.level is Level.UNKNOWN
-    assert "Pass an end_lr above that" in verdict.reason
+    assert "Pass a larger end_lr" in verdict.reason
 
 
 @given(st.floats(1e-100, 1e100), st.floats(1e-100, 1e100))

@@ -27,7 +27,7 @@ def test_a_healthy_curve_with_negative_losses_has_none():
         (np.full(100, 2.3), "The curve is flat"),
         (
             healthy(steepest_at=0.3, diverges_at=1e3),
-            r"did not diverge up to the last learning rate 1.0e\+00. Pass an end_lr above",
+            r"did not diverge up to the last learning rate 1.0e\+00. Pass a larger end_lr, such as",
         ),
         (healthy(200)[142:], "Only few points lie below divergence at .* Lower start_lr, or raise num_iter"),
         (np.repeat([0.5, 0.0], [700, 300]) + np.random.default_rng(0).normal(size=1000), "The noise is larger"),
@@ -71,7 +71,7 @@ def test_few_points_are_explained_by_the_end_of_the_sweep(case):
 
 END = {
     "end_lr was given": (StopReason.FINISHED, 1.0, r"Raise end_lr, or leave it out\."),
-    "end_lr was left out": (StopReason.FINISHED, None, r"Pass an end_lr above that, such as end_lr=1e\+01\."),
+    "end_lr was left out": (StopReason.FINISHED, None, r"Pass a larger end_lr, such as end_lr=1e\+01\."),
     "the data ended": (
         StopReason.EXHAUSTED,
         1.0,
@@ -111,6 +111,13 @@ def test_a_low_plateau_up_to_the_end_is_no_reason_to_warn_unless_the_sweep_was_c
     curve = measured(healthy(diverges_at=10.0))
     assert curve_warnings(curve) == []
     assert "did not diverge" in curve_warnings(dataclasses.replace(curve, stop_reason=StopReason.EXHAUSTED))[0]
+
+
+def test_a_loss_that_falls_to_the_end_of_a_sparse_sweep_is_named():
+    losses = healthy(20, noise=0.0, steepest_at=0.5, diverges_at=1e3)
+    curve = measured(losses, lrs=np.geomspace(1e-6, 10.0, 20), stop_rule=False)
+    assert curve.lrs[-1] > 2 * curve.lrs[curve.lowest_index]
+    assert "did not diverge up to the last learning rate 1.0e+01" in curve_warnings(curve)[0]
 
 
 def test_many_points_below_divergence_make_up_for_a_descent_that_noise_hides():
