@@ -93,10 +93,10 @@ def nothing_changed_fsdp():
 
 def nothing_changed(kind):
     found = {}
-    setup = Setup(kind, optimizer=torch.optim.Adam)
+    setup = Setup(kind, optimizer=torch.optim.Adam, size=64 * dist.get_world_size())
     setup.sampler.set_epoch(2)
     with unchanged(setup, found):
-        setup.find(start_lr=None, end_lr=None, num_iter=40)  # the scout too, and more than an epoch
+        setup.find(start_lr=None, end_lr=None, num_iter=12)  # the scout too, and more than an epoch
     setup.train(2)
     with unchanged(setup, found):
         setup.find(num_iter=10, finder=setup.finder(max_grad_norm=1.0, accumulation_steps=2))
@@ -332,13 +332,15 @@ def refining_fsdp():
 def refining(kind):
     """Short trainings that go through the loader more than once, scored on batches that they leave out."""
     found = {}
-    options = {"end_lr": 10.0, "num_iter": 30, "total_steps": 36, "refine": True}
-    setup = Setup(kind)
-    with warnings.catch_warnings(), unchanged(setup, found):
-        warnings.simplefilter("ignore", LRFinderWarning)
-        result = setup.find(**options)
-    found |= {"probes": result.probes, "rule": result.suggestion.rule, "reason": result.suggestion.reason}
-    return found | {"same training": same_training(kind, test=lambda setup: setup.find(**options))}
+    options = {"end_lr": 10.0, "num_iter": 20, "total_steps": 36, "refine": True}
+
+    def find(setup):
+        with warnings.catch_warnings(), unchanged(setup, found):
+            warnings.simplefilter("ignore", LRFinderWarning)
+            result = setup.find(**options)
+        found.update(probes=result.probes, rule=result.suggestion.rule, reason=result.suggestion.reason)
+
+    return {"same training": same_training(kind, test=find), **found}
 
 
 def scaler_ddp():
