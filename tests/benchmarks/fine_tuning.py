@@ -47,7 +47,7 @@ KINDS: dict[str, Task] = {
 LENGTHS = (400, 100, 1000)
 """Steps of a training, in the order of measuring."""
 SWEEP_SEEDS = (5, 6)
-REFINED, REFINED_STEPS, REFINE_SEEDS = ("MiniLM, head", "MiniLM, low-rank adapters", "MiniLM, all layers"), 400, (5,)
+REFINE_SEEDS = (5,)
 STEP = 3  # between places of the grid, in sixths of a decade
 
 
@@ -103,11 +103,11 @@ def measure() -> None:
                 sweeps[str(seed)] = measured.find(task, seed)
                 keep()
     for steps, kind in itertools.product(LENGTHS, KINDS):
+        _search(entries, of_length(kind, steps), kind, keep)
+    for kind, steps in itertools.product(KINDS, LENGTHS):
         task = of_length(kind, steps)
+        _refine(entries[task.name], task, keep)
         _search(entries, task, kind, keep)
-        if kind in REFINED and steps == REFINED_STEPS:
-            _refine(entries[task.name], task, keep)
-            _search(entries, task, kind, keep)
 
 
 def _search(entries: dict[str, Any], task: Task, kind: str, keep: Callable[[], None]) -> None:
