@@ -124,7 +124,7 @@ def test_tensor_lrs_are_written_in_place():
 
 @pytest.mark.parametrize("group", ["hed", 2, -1, True, 1.0])
 def test_an_unknown_group_is_named_with_those_there_are(group):
-    with pytest.raises(ArgumentError, match=r"find\(group=...\) must be .* there are 0: 'body', 1: 'head'"):
+    with pytest.raises(ArgumentError, match=r"find\(group=...\) must be .* choose from 0: 'body', 1: 'head'"):
         Setup().find(group=group)
 
 

@@ -79,7 +79,7 @@ class SchedulerEntry:
         if self.needs_length:
             others = [keyword for keyword in self.from_steps if keyword not in self.lengths]
             raise ArgumentError(
-                f"make_scheduler({name!r}) needs {' or '.join(['total_steps', *others])}, got neither; pass "
+                f"make_scheduler({name!r}) needs {' or '.join(['total_steps', *others])}, got none; pass "
                 "total_steps=..., the number of times that scheduler.step() will be called."
             )
         return keywords
