@@ -257,8 +257,8 @@ def group_index(optimizer: Any, group: int | str) -> int:
         found = [group]
     if len(found) != 1:
         raise ArgumentError(
-            f"LRFinder.find(group=...) must be the index or the name of one parameter group, got {group!r}; choose from "
-            f"{', '.join(f'{index}: {name!r}' for index, name in enumerate(names))}."
+            f"LRFinder.find(group=...) must be the index or the name of one parameter group, got {group!r}; choose "
+            f"from {', '.join(f'{index}: {name!r}' for index, name in enumerate(names))}."
         )
     return found[0]
 
