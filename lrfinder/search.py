@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lrfinder.curve import (
@@ -19,12 +18,13 @@ from lrfinder.curve import (
     Refined,
     ShortTraining,
     Sweep,
+    curve_of,
     grid,
+    mean_curve,
     probe_steps,
     refine,
     scout_grid,
     scouted_range,
-    smooth,
 )
 from lrfinder.display import Progress
 from lrfinder.distributed import DataEnded, Ranks
@@ -149,7 +149,7 @@ class Search:
         self._run_sweeps()
         self._any_moved = self._effect.any_moved()
         self._without_effect = self._find_groups_without_effect()
-        curve = _mean(self._complete, self.options.smoothing)
+        curve = mean_curve(self._complete, self.options.smoothing)
         if self.options.refine and len(curve):
             self._refined = self._refine(curve)
         return self.outcome()
@@ -162,7 +162,7 @@ class Search:
         """
         smoothing = self.options.smoothing
         return SearchOutcome(
-            curve=_mean(self._complete, smoothing) if self._complete else _curve_of(self._sweep, smoothing),
+            curve=mean_curve(self._complete, smoothing) if self._complete else curve_of(self._sweep, smoothing),
             repeats=tuple(self._complete),
             refined=self._refined,
             context=self._known(),
@@ -244,7 +244,7 @@ class Search:
             after_loss=None if norms is None else norms.record,
             on_point=on_point,
         )
-        curve = _curve_of(self._sweep, self.options.smoothing)
+        curve = curve_of(self._sweep, self.options.smoothing)
         return curve if norms is None else replace(curve, grad_norms=norms.read(curve.indices))
 
     def _write_lr(self, lr: float) -> None:
@@ -386,31 +386,3 @@ def _between(start: float | None, end: float | None, scouted: tuple[float, float
     if end is not None:
         return min(scouted[0], end / 10), end
     return scouted
-
-
-def _mean(curves: list[Curve], smoothing: str) -> Curve:
-    """Return the mean of repeated sweeps over the points that all of them have; the shortest says why it ends."""
-    if len(curves) == 1:
-        return curves[0]
-    shared = sorted(set.intersection(*(set(curve.indices.tolist()) for curve in curves)))
-    losses = np.mean([curve.losses[np.isin(curve.indices, shared)] for curve in curves], axis=0)
-    norms = [curve.grad_norms[np.isin(curve.indices, shared)] for curve in curves if curve.grad_norms is not None]
-    shortest = min(curves, key=lambda curve: int(curve.indices[-1]) if len(curve) else -1)
-    lrs = shortest.lrs[np.isin(shortest.indices, shared)]
-    mean = _smoothed(lrs, losses, np.array(shared, dtype=np.intp), shortest, smoothing)
-    return replace(mean, grad_norms=np.mean(norms, axis=0)) if norms else mean
-
-
-def _curve_of(sweep: Sweep, smoothing: str) -> Curve:
-    return _smoothed(sweep.lrs, sweep.losses, sweep.indices, sweep, smoothing)
-
-
-def _smoothed(lrs: Floats, losses: Floats, indices: NDArray[np.intp], ended: Sweep | Curve, smoothing: str) -> Curve:
-    return Curve(
-        lrs=lrs,
-        losses=losses,
-        smoothed=smooth(losses, smoothing),
-        indices=indices,
-        stop_reason=ended.stop_reason,
-        stop_lr=ended.stop_lr,
-    )

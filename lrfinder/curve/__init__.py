@@ -6,6 +6,7 @@ from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.diagnosis import Diagnosis, Stretch, TrainingVerdict, diagnose
 from lrfinder.curve.ladder import MOST_PROBES, Refined, ShortTraining, probe_steps, refine
 from lrfinder.curve.landmarks import Landmarks, find_landmarks
+from lrfinder.curve.repeats import curve_of, mean_curve
 from lrfinder.curve.rules import RULES, CustomRule, RuleEntry, rule_name, suggest
 from lrfinder.curve.scout import scout_grid, scouted_range
 from lrfinder.curve.smoothing import SMOOTHINGS, smooth
@@ -43,12 +44,14 @@ __all__ = [
     "TrainingVerdict",
     "Verdict",
     "clip_threshold",
+    "curve_of",
     "curve_warnings",
     "diagnose",
     "find_landmarks",
     "grid",
     "judge",
     "lr_spreads",
+    "mean_curve",
     "norms_explode",
     "norms_overflow",
     "probe_steps",

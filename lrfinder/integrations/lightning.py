@@ -22,13 +22,13 @@ with needs("lightning"):
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import _TunerExitException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
 from lrfinder.errors import ArgumentError, LRFinderWarning
+from lrfinder.integrations.lightning_checks import check_trainer
 from lrfinder.integrations.lightning_log import diagnose
 from lrfinder.integrations.lightning_lr import (
     adopt,
@@ -49,16 +49,6 @@ __all__ = ["CAPTURED", "LearningRateFinder", "diagnose", "find_lr"]
 
 # Callbacks that decide what a training step is; all others are silent during a find.
 _STEP_CALLBACKS = (BaseFinetuning, GradientAccumulationScheduler)
-_REFUSED = {
-    "DeepSpeedStrategy": "which keeps parameters and optimizers elsewhere",
-    "FSDPStrategy": "which keeps parameters and optimizers elsewhere",
-    "ModelParallelStrategy": (
-        "which could not be tested: on the CPU with gloo even a fit without find_lr waits forever; models that are "
-        "sharded with fully_shard work with LRFinder itself and through Accelerate"
-    ),
-    "XLAStrategy": "which keeps parameters and optimizers elsewhere",
-    "XLAFSDPStrategy": "which keeps parameters and optimizers elsewhere",
-}  # strategies, and why
 
 
 def find_lr(
@@ -125,7 +115,7 @@ def find_lr(
     if isinstance(train_dataloaders, pl.LightningDataModule):
         train_dataloaders, datamodule = None, train_dataloaders
     original = getattr(module, "_orig_mod", module)  # within torch.compile's
-    _check(trainer, original)
+    check_trainer(trainer, original)
     if apply:
         attribute = attribute_of(original, datamodule, attribute)
     find_options.setdefault("progress", _shows_bars(trainer))
@@ -241,7 +231,7 @@ class LearningRateFinder(pl.Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # the trainer sets it in a connector
             warn("LearningRateFinder does nothing under Trainer(fast_dev_run=...).", LRFinderWarning, stacklevel=2)
             return
-        _check(trainer, pl_module, standalone=False)
+        check_trainer(trainer, pl_module, standalone=False)
         data = trainer.datamodule  # type: ignore[attr-defined]  # the trainer sets it in a connector
         name = attribute_of(pl_module, data, self._attribute, required=self._attribute is not None)
         options = {"progress": _shows_bars(trainer), **self._options}
@@ -353,32 +343,6 @@ def _steps_left(trainer: pl.Trainer) -> int | None:
 def _shows_bars(trainer: pl.Trainer) -> bool:
     bar = trainer.progress_bar_callback
     return bar is not None and bool(getattr(bar, "is_enabled", True))
-
-
-def _check(trainer: Any, module: Any, *, standalone: bool = True) -> None:
-    for name, value, kind in (("trainer", trainer, pl.Trainer), ("module", module, pl.LightningModule)):
-        if not isinstance(value, kind):
-            hint = ""
-            if any(cls.__module__.startswith("pytorch_lightning") for cls in type(value).__mro__):
-                hint = " of the package pytorch_lightning; import lightning.pytorch in its place"
-            raise ArgumentError(
-                f"find_lr({name}=...) must be a lightning.pytorch.{kind.__name__}, got {type(value).__name__}{hint}."
-            )
-    strategy = type(trainer.strategy).__name__
-    if strategy in _REFUSED:
-        raise ArgumentError(
-            f"find_lr works on one device and under DDP, got Trainer(strategy={strategy}), {_REFUSED[strategy]}; find "
-            "the learning rate on one device, at the same batch size."
-        )
-    if standalone and trainer.fast_dev_run:
-        raise ArgumentError(
-            f"find_lr needs more than the few batches of Trainer(fast_dev_run={trainer.fast_dev_run}); leave it out."
-        )
-    if standalone and isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        raise ArgumentError(
-            "find_lr cannot see what the processes find that a trainer spawns or forks, got "
-            f"{type(trainer.strategy.launcher).__name__}; put LearningRateFinder() into the trainer's callbacks."
-        )
 
 
 @contextmanager
