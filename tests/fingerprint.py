@@ -32,7 +32,7 @@ PASSING_THREADS = ("QueueFeederThread", "(_read_thread)")
 VALUES = {
     torch.Generator: lambda value: bits(value.get_state()),
     random.Random: lambda value: repr(value.getstate()),
-    np.random.RandomState: lambda value: repr(value.get_state(legacy=False)),
+    np.random.RandomState: lambda value: legacy_state(value.get_state()),
     np.random.Generator: lambda value: repr(value.bit_generator.state),
     np.ndarray: lambda value: (value.shape, str(value.dtype), value.tobytes()),
     set: lambda value: sorted(_key(item) for item in value),
@@ -162,11 +162,19 @@ def bytes_copied(snapshot):
     return sum(saved.numel() * saved.element_size() for each in copies for saved in each._saved)
 
 
+def legacy_state(state):
+    """Return the state of NumPy's legacy generator as plain values; to print its array takes long."""
+    if isinstance(state, dict):  # of another bit generator, without a long array
+        return repr(state)
+    name, key, *rest = state
+    return (name, key.tobytes(), *rest)
+
+
 def random_state():
     """Return the states of all global random generators."""
     state = {
         "python": repr(random.getstate()),
-        "numpy": repr(np.random.get_state(legacy=False)),  # noqa: NPY002 - the global stream is what is watched
+        "numpy": legacy_state(np.random.get_state()),  # noqa: NPY002 - the global stream is what is watched
         "torch": bits(torch.get_rng_state()),
     }
     if torch.cuda.is_available():
