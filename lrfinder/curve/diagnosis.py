@@ -1,7 +1,8 @@
 """Diagnose a finished or running training from its losses: was the learning rate too high or too low?
 
-The constants were chosen on some of the recorded trainings in `tests/benchmarks`; `python -m tests.benchmarks.diagnosis
---report` scores them on the others.
+Small networks say how probable each answer is; they learnt it from some of the recorded trainings in
+`tests/benchmarks`, and `python -m tests.benchmarks.diagnosis --report` scores them on the others. Losses that are not
+finite, a loss that diverged and a loss that hardly moved are told by rules.
 """
 
 import dataclasses
@@ -14,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lrfinder.curve.arrays import Floats
+from lrfinder.curve.classifier import Probabilities, probabilities
 from lrfinder.curve.history import MIN_ENTRIES, History, read_history, row_of_numbers
 from lrfinder.curve.signs import Signs, measure_signs
+from lrfinder.curve.val_signs import LEAST_VAL, measure_val_signs
 from lrfinder.errors import ArgumentError
 
 __all__ = ["Diagnosis", "Stretch", "TrainingVerdict", "diagnose"]
@@ -23,19 +26,16 @@ __all__ = ["Diagnosis", "Stretch", "TrainingVerdict", "diagnose"]
 MOST_UNREST = 0.08  # share of the training
 MOST_RISE = 10.0  # times the whole fall; a higher rise counts however short it is
 NO_FALL = 1.5  # standard deviations of a bin
-FLAT_RISE = 2.6  # standard deviations that a flat loss may rise
-NOT_HALF = 0.7  # share of the fall at half of the summed lr, below which progress was slow to come
-STILL_FALLING = 0.25  # late progress per summed lr, as a share of the average
-FALLING_AT_DECAY = 0.5  # the same where the learning rate decayed early
-LEAST_TREND = 2.0  # standard errors of the slope
-PICK_UP = 1.5  # early and late progress per summed lr, as a multiple of that in the second quarter
+LIKELY = 0.5  # probability from which on a learning rate is called fine
+FLAT_LIKELY = 0.6  # probability from which on a loss that hardly moved is called too low
+FLAT_CERTAIN = 0.85  # the same where it does not fall clearly
+LEAST_TREND = 2.0  # standard errors of the slope that are a clear fall
 AT_ONCE = 0.9  # share of the fall between the first two entries
 EARLY_DECAY = 0.35  # share of the training
 FAR_FROM_HALF = 0.62  # share of the fall at half of the summed lr, below which a factor of ten is advised
 VAL_RISE = 0.2  # share of the fall of the validation loss that it has to rise again
 PRINTED_WIDTH = 100  # characters in a line
-PRINTED = ("unrest", "rise", "half", "late", "decayed_after")  # the evidence that is printed
-LEAST_VAL = 6  # validation losses that tell overfitting
+PRINTED = ("fine", "too_low", "too_high", "unrest", "rise", "half", "late", "decayed_after")  # printed evidence
 
 
 class TrainingVerdict(enum.Enum):
@@ -70,7 +70,8 @@ class Diagnosis:
     Args:
         verdict: The verdict.
         reason: What was seen, and what to do, in one or two sentences.
-        evidence: The measured numbers by name; `Signs` in `lrfinder.curve` documents them.
+        evidence: The probabilities of `fine`, `too_low` and `too_high`, and the measured numbers by name; `Signs` in
+            `lrfinder.curve` documents them.
         advice: The factor by which to change the peak learning rate next, 1 to keep it, None without advice.
         stretch: The part of the history that decided, None where no part stands out.
     """
@@ -97,15 +98,18 @@ def diagnose(
 ) -> Diagnosis:
     r"""Diagnose a training from its losses: was the learning rate too low or too high, or did it decay too early?
 
-    With the smoothed training loss $L$, its start $S$ and end $E$, and the share $x$ of the summed learning rate:
+    Small networks, which learnt from thousands of recorded trainings, say how probable each answer is. They see some
+    twenty numbers, such as the largest rise of the loss, or the share of its fall at half of the summed learning rate:
 
-    - **too high**: the loss becomes NaN, does not fall, or spends a clear part of the training above its earlier
-      minimum;
-    - **too low**: the loss falls in proportion to the summed learning rate to the very end, so that at $x = 1/2$ much
-      of the fall $S - E$ is still to come;
+    - **too high**: the loss becomes NaN, rises and stays up, or looks like those of trainings that would have ended
+      lower with a lower learning rate;
+    - **too low**: the loss falls in proportion to the summed learning rate to the very end;
     - **decayed too early**: the same, where the learning rate fell below a third of its peak early;
-    - **fine**: the loss fell and has settled;
-    - **unclear**: anything else, such as a first average that holds nearly the whole fall and may hide an explosion.
+    - **fine**: no learning rate would have made much of a difference;
+    - **unclear**: none is probable enough. So are a loss that hardly moved, a first average that holds nearly the whole
+      fall and may hide an explosion, and a model that overfits.
+
+    Validation losses help: they tell progress from memorizing.
 
     The verdict does not depend on the offset or the scale of the losses, nor on the scale of the learning rates.
 
@@ -114,8 +118,8 @@ def diagnose(
             or None where one is missing. At least 12, shape (N,).
         lrs: The learning rate of each entry, shape (N,). Without it the learning rate counts as constant, and much
             less can be told.
-        val_losses: Validation losses in order, evenly spread over the same training, shape (V,); they tell overfitting
-            apart.
+        val_losses: Validation losses in order, evenly spread over the same training, the last one at its end; six or
+            more count, shape (V,).
         total_steps: Entries that the whole history will have, where the training is still running.
 
     Returns:
@@ -135,32 +139,45 @@ def diagnose(
     """  # noqa: DOC502 - raised by the functions that read the arguments
     history = read_history(losses, lrs)
     done = _share_done(history.entries, total_steps)
-    overfit = None if val_losses is None else _overfitting(row_of_numbers("val_losses", val_losses))
+    val_row = None if val_losses is None else row_of_numbers("val_losses", val_losses)
     if history.finite < MIN_ENTRIES or len(history) < MIN_ENTRIES:
         return _of_few(history)
     signs = measure_signs(history)
-    found = decide(history, signs, done)
+    chances = probabilities(signs, None if val_row is None else measure_val_signs(val_row, history))
+    found = decide(history, signs, chances, done)
     if lrs is None and found.verdict is TrainingVerdict.FINE:
         found = dataclasses.replace(found, reason=f"{found.reason} Pass lrs to tell more.")
-    if overfit is not None and found.verdict is not TrainingVerdict.TOO_HIGH:
-        found = _overfitted(*overfit, history.entries)
-    numbers = {name: value for name, value in dataclasses.asdict(signs).items() if isinstance(value, float)}
-    return dataclasses.replace(found, evidence=numbers)
+    overfit = None if val_row is None else _overfitting(val_row)
+    if overfit is not None:
+        found = _overfitted(found, *overfit, history.entries)
+    return dataclasses.replace(found, evidence=_evidence(signs, chances))
 
 
-def decide(history: History, signs: Signs, done: float = 1.0) -> Diagnosis:
+def decide(history: History, signs: Signs, chances: Probabilities, done: float = 1.0) -> Diagnosis:
     """Return the diagnosis of a history, without its evidence.
 
     Args:
         history: The cleaned and binned history.
         signs: What was measured on it.
+        chances: How probable each answer is.
         done: The share of the training that the history covers.
 
     Returns:
         The diagnosis.
     """
-    found = _lost(history) or _unstable(history, signs) or _flat(history, signs)
-    return found or _slow(history, signs, done) or _hidden(signs) or _settled(signs)
+    found = _lost(history) or _diverged(history, signs) or _flat(history, signs, chances)
+    if found is not None:
+        return found
+    if chances.too_high > max(chances.least_high, chances.too_low):
+        return _high(history, signs, chances)
+    if chances.too_low > chances.least_low:
+        return _slow(history, signs, chances, done)
+    return _hidden(signs) or _settled(signs, chances)
+
+
+def _evidence(signs: Signs, chances: Probabilities) -> dict[str, float]:
+    numbers = {name: value for name, value in dataclasses.asdict(signs).items() if isinstance(value, float)}
+    return {"fine": chances.fine, "too_low": chances.too_low, "too_high": chances.too_high, **numbers}
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
@@ -197,30 +214,22 @@ def _lost(history: History) -> Diagnosis | None:
     return _found(TrainingVerdict.TOO_HIGH, reason, 0.1, stretch)
 
 
-def _unstable(history: History, signs: Signs) -> Diagnosis | None:
-    if signs.unrest <= (0.0 if signs.rise > MOST_RISE else MOST_UNREST):
+def _diverged(history: History, signs: Signs) -> Diagnosis | None:
+    if signs.fall >= NO_FALL or signs.unrest <= (0.0 if signs.rise > MOST_RISE else MOST_UNREST):
         return None
     stretch = _stretch(history, signs.unrest_bins, "above its earlier minimum")
-    if signs.fall < NO_FALL:
-        reason = (
-            "The loss rose and did not come back below its start: training diverged. Try a tenth of the learning rate."
-        )
-        return _found(TrainingVerdict.TOO_HIGH, reason, 0.1, stretch)
-    reason = (
-        f"The loss spent {signs.unrest:.0%} of the training above its earlier minimum, by up to {signs.rise:.2g} times "
-        "its whole fall: the training was unstable. Try a third of the learning rate."
-    )
-    return _found(TrainingVerdict.TOO_HIGH, reason, 0.3, stretch)
+    reason = "The loss rose and did not come back below its start: training diverged. Try a tenth of the learning rate."
+    return _found(TrainingVerdict.TOO_HIGH, reason, 0.1, stretch)
 
 
-def _flat(history: History, signs: Signs) -> Diagnosis | None:
+def _flat(history: History, signs: Signs, chances: Probabilities) -> Diagnosis | None:
     if signs.fall >= NO_FALL:
         return None
     stretch = _stretch(history, (0, len(history)), "no clear fall")
-    if signs.trend > LEAST_TREND and signs.rise_noise < FLAT_RISE:
+    least = FLAT_LIKELY if signs.trend > LEAST_TREND else FLAT_CERTAIN
+    if signs.trend > 0 and chances.too_low > max(chances.least_low, least):
         reason = (
-            "The loss fell by less than its noise, and it fell all the time: there was hardly any progress. Try ten "
-            "times the learning rate."
+            f"The loss fell by less than its noise. {_similar(chances.too_low, 'low')} Try ten times the learning rate."
         )
         return _found(TrainingVerdict.TOO_LOW, reason, 10.0, stretch)
     reason = (
@@ -230,22 +239,36 @@ def _flat(history: History, signs: Signs) -> Diagnosis | None:
     return _found(TrainingVerdict.UNCLEAR, reason, None, stretch)
 
 
-def _slow(history: History, signs: Signs, done: float) -> Diagnosis | None:
-    early = signs.decayed_after < EARLY_DECAY
-    falling = signs.late > (FALLING_AT_DECAY if early else STILL_FALLING)
-    if not (falling and signs.half < NOT_HALF and signs.trend > LEAST_TREND):
-        return None
-    if not early and _picks_up(signs):
-        return None
-    if early:
+def _similar(probability: float, side: str) -> str:
+    return (
+        f"Of the recorded trainings with such losses, about {probability:.0%} had a learning rate that was too {side}."
+    )
+
+
+def _high(history: History, signs: Signs, chances: Probabilities) -> Diagnosis:
+    similar = f"{_similar(chances.too_high, 'high')} Try a third of the learning rate."
+    if signs.unrest == 0:
+        return _found(TrainingVerdict.TOO_HIGH, f"The loss has no long rise. {similar}", 0.3)
+    stretch = _stretch(history, signs.unrest_bins, "above its earlier minimum")
+    seen = (
+        f"The loss spent {signs.unrest:.0%} of the training above its earlier minimum, by up to {signs.rise:.2g} times "
+        "its whole fall."
+    )
+    return _found(TrainingVerdict.TOO_HIGH, f"{seen} {similar}", 0.3, stretch)
+
+
+def _slow(history: History, signs: Signs, chances: Probabilities, done: float) -> Diagnosis:
+    similar = _similar(chances.too_low, "low")
+    if signs.decayed_after < EARLY_DECAY:
         first = min(round(signs.decayed_after * len(history)), len(history) - 1)
         stretch = _stretch(history, (first, len(history)), "learning rate decayed")
         reason = (
-            f"The learning rate fell below a third of its peak after {signs.decayed_after:.0%} of the training, while "
-            "the loss was still falling with it. Keep the peak for longer: decay towards the end of the training."
+            f"The learning rate fell below a third of its peak after {signs.decayed_after:.0%} of the training, and "
+            f"the loss could have fallen further. {similar} Keep the peak for longer: decay towards the end of the "
+            "training."
         )
         return _found(TrainingVerdict.DECAYED_TOO_EARLY, reason, 1.0, stretch)
-    stretch = _stretch(history, signs.late_bins, "still falling")
+    stretch = _stretch(history, signs.late_bins, "still falling" if signs.late > 0 else "end of the training")
     if done < 0.5:
         reason = (
             f"The loss is falling steadily, {done:.0%} into the training: too early to tell whether the learning rate "
@@ -253,17 +276,12 @@ def _slow(history: History, signs: Signs, done: float) -> Diagnosis | None:
         )
         return _found(TrainingVerdict.UNCLEAR, reason, None, stretch)
     advice = 10.0 if signs.half < FAR_FROM_HALF else 5.0
+    come = min(max(signs.half, 0.0), 1.0)
     reason = (
-        f"The loss fell in proportion to the summed learning rate to the very end: at half of it, {signs.half:.0%} of "
-        f"the fall had come. Try {advice:g} times the learning rate."
+        f"The loss fell along with the summed learning rate: at half of it, {come:.0%} of the fall had come. {similar} "
+        f"Try {advice:g} times the learning rate."
     )
     return _found(TrainingVerdict.TOO_LOW, reason, advice, stretch)
-
-
-def _picks_up(signs: Signs) -> bool:
-    """Return whether progress per summed learning rate slowed down and then gained: a decaying lr calms a high one."""
-    first, second = 4 * signs.quarter, 4 * (signs.half - signs.quarter)
-    return min(first, signs.late) > PICK_UP * second
 
 
 def _hidden(signs: Signs) -> Diagnosis | None:
@@ -276,22 +294,31 @@ def _hidden(signs: Signs) -> Diagnosis | None:
     return _found(TrainingVerdict.UNCLEAR, reason, None, Stretch(first=0, stop=2, name="nearly the whole fall"))
 
 
-def _settled(signs: Signs) -> Diagnosis:
-    if signs.half >= NOT_HALF or signs.late <= STILL_FALLING:
-        share = min(max(signs.half, 0.0), 1.0)
-        reason = f"The loss fell without unrest and settled: {share:.0%} of the fall had come at half of the summed lr."
-    else:
-        reason = "The loss fell without unrest, and gained as the learning rate decayed."
-    return _found(TrainingVerdict.FINE, reason, 1.0)
-
-
-def _overfitted(rise: float, lowest: float, entries: int) -> Diagnosis:
+def _settled(signs: Signs, chances: Probabilities) -> Diagnosis:
+    share = min(max(signs.half, 0.0), 1.0)
+    if chances.fine > LIKELY:
+        reason = (
+            f"{share:.0%} of the fall had come at half of the summed learning rate, and nothing points to another one."
+        )
+        return _found(TrainingVerdict.FINE, reason, 1.0)
     reason = (
-        f"The validation loss rose again by {rise:.0%} of its fall while the training loss did not: the model "
-        "overfits, and the training loss cannot tell whether the learning rate is right. Stop earlier, regularize, or "
-        "use more data."
+        f"Trainings with such losses were fine ({chances.fine:.0%}), too low ({chances.too_low:.0%}) or too high "
+        f"({chances.too_high:.0%}): run a range test."
+    )
+    return _found(TrainingVerdict.UNCLEAR, reason)
+
+
+def _overfitted(found: Diagnosis, rise: float, lowest: float, entries: int) -> Diagnosis:
+    """Return what an overfitting model leaves of a diagnosis: its learning rate can still be too high."""
+    seen = (
+        f"The validation loss rose again by {rise:.0%} of its fall while the training loss did not: the model overfits."
     )
     stretch = Stretch(first=min(round(lowest * entries), entries - 1), stop=entries, name="validation loss rises")
+    if found.verdict is TrainingVerdict.TOO_HIGH and found.stretch is not None:
+        return found  # the training loss rose as well
+    if found.verdict is TrainingVerdict.TOO_HIGH:
+        return dataclasses.replace(found, reason=f"{seen} {found.reason}", stretch=stretch)
+    reason = f"{seen} Whether the learning rate is right cannot be told. Stop earlier, regularize, or use more data."
     return _found(TrainingVerdict.UNCLEAR, reason, None, stretch)
 
 

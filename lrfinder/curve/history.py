@@ -40,6 +40,7 @@ class History:
         edges: First entry of each bin, and one past its last, shape (B, 2).
         entries: How many entries the history has.
         finite: How many of them are finite.
+        lrs_known: Whether the learning rates were given.
         lost: The entry from which on no loss is finite, None where the last ones are.
     """
 
@@ -51,6 +52,7 @@ class History:
     edges: npt.NDArray[np.intp]
     entries: int
     finite: int
+    lrs_known: bool
     lost: int | None
 
     def __len__(self) -> int:
@@ -97,6 +99,7 @@ def read_history(losses: npt.ArrayLike, lrs: npt.ArrayLike | None) -> History:
         edges=np.stack([ends[:-1], ends[1:]], axis=1)[bins],
         entries=len(losses),
         finite=int(np.count_nonzero(finite)),
+        lrs_known=lrs is not None,
         lost=lost,
     )
 

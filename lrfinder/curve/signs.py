@@ -32,12 +32,20 @@ class Signs:
             positive where they fall.
         rise: Largest rise of the smoothed loss above its earlier minimum, as a share of its fall.
         rise_noise: The same in standard deviations of a bin.
+        top: Highest loss of a bin above S, as a share of the fall.
+        regained: Rise of E above the smoothed minimum, as a share of S - E.
+        wiggle: Sum of all rises and falls of the smoothed loss, as a multiple of its fall.
+        noise: Standard deviation of a bin, as a share of the fall.
+        jump: Largest step between neighbouring bins in the last fifth, as a share of S - E.
         unrest: Share of the training in which the smoothed loss was clearly above its earlier minimum.
         quarter: (S - L) / (S - E) at a quarter of the summed learning rate.
         half: The same at half of it.
+        half_time: The same at half of the training.
         late: Progress per summed learning rate after 60 % of it, where 1 is the average.
         late_noise: The same in standard errors.
         decayed_after: Share of the training after which the learning rate stays below a third of its peak.
+        bins: How many bins the history has.
+        lrs_known: Whether the learning rates are known.
         at_once: (S - L) / (S - E) at the second entry, 0 where a bin holds several entries.
         unrest_bins: First bin, and one past the last, of the longest unrest.
         late_bins: The same of the late progress.
@@ -47,12 +55,20 @@ class Signs:
     trend: float
     rise: float
     rise_noise: float
+    top: float
+    regained: float
+    wiggle: float
+    noise: float
+    jump: float
     unrest: float
     quarter: float
     half: float
+    half_time: float
     late: float
     late_noise: float
     decayed_after: float
+    bins: int
+    lrs_known: bool
     at_once: float
     unrest_bins: tuple[int, int]
     late_bins: tuple[int, int]
@@ -81,12 +97,20 @@ def measure_signs(history: History) -> Signs:
         trend=-whole.slope_in_errors,
         rise=float(rises.max()) / depth,
         rise_noise=float(rises.max()) / noise,
+        top=max(float(losses.max()) - history.start, 0.0) / depth,
+        regained=max(end - float(smoothed.min()), 0.0) / gain,
+        wiggle=float(np.abs(np.diff(smoothed)).sum()) / depth,
+        noise=noise / depth,
+        jump=float(np.abs(np.diff(losses[-max(3, len(losses) // 5) :])).max()) / gain,
         unrest=float(np.mean(high)),
         quarter=(history.start - _level(history, 0.25)) / gain,
         half=(history.start - _level(history, 0.5)) / gain,
+        half_time=(history.start - float(smoothed[len(smoothed) // 2])) / gain,
         late=-late.slope / gain,
         late_noise=-late.slope_in_errors,
         decayed_after=_decayed_after(history),
+        bins=len(history),
+        lrs_known=history.lrs_known,
         at_once=(history.start - float(losses[1])) / gain if history.entries <= BINS else 0.0,
         unrest_bins=_longest_run(high),
         late_bins=(int(late.bins[0]), len(losses)),

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.diagnosis --report
 
-prints the tables from `histories.npz`: of the tasks that were held out, and of those that the constants were chosen on.
+prints the tables from `histories.npz`: of the tasks that were held out, and of those that the networks learnt from.
 The regret of a training is the share of the reachable improvement of the validation loss that it forgoes, against the
 best learning rate under the same schedule; where the learning rate drops early, against OneCycle's best.
 """
@@ -10,7 +10,6 @@ best learning rate under the same schedule; where the learning rate drops early,
 from __future__ import annotations
 
 import argparse
-import importlib
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from typing import Any
 import numpy as np
 
 from lrfinder.curve import Diagnosis, TrainingVerdict, diagnose
-from lrfinder.curve.history import MIN_ENTRIES, read_history
-from lrfinder.curve.signs import measure_signs
 from tests.benchmarks.histories import (
     DROPS,
     FIRST,
@@ -64,9 +61,9 @@ class Case:
         return self.history.schedule in DROPS
 
 
-def load_cases() -> list[Case]:
-    """Every recorded training with its regret."""
-    histories = load_histories()
+def load_cases(histories: list[History] | None = None) -> list[Case]:
+    """Every recorded training with its regret; without an argument those of `histories.npz`."""
+    histories = load_histories() if histories is None else histories
     by_task = {(h.task, h.schedule, h.factor): h for h in histories}
     best = {
         key: min(group, key=lambda h: h.final)
@@ -93,13 +90,19 @@ def _grouped(histories: Iterable[History], key: Callable[[History], tuple[str, s
     return {name: list(group) for name, group in itertools.groupby(ordered, key)}
 
 
-def diagnosis_of(history: History, points: int | None = None, *, lrs: bool = True, val: bool = False) -> Diagnosis:
-    """The diagnosis, with the history averaged over fewer points, without learning rates, or with validation losses."""
+def given(history: History, points: int | None = None, *, lrs: bool = True) -> tuple[Any, Any]:
+    """Losses and learning rates as a user has them: averaged over fewer points, or without learning rates."""
     losses, rates = history.losses, history.lrs
     if points is not None and points < len(losses):
         edges = np.linspace(0, len(losses), points + 1).round().astype(int)
         losses, rates = (np.add.reduceat(each, edges[:-1]) / np.diff(edges) for each in (losses, rates))
-    return diagnose(losses, rates if lrs else None, val_losses=history.val_losses if val else None)
+    return losses, rates if lrs else None
+
+
+def diagnosis_of(history: History, points: int | None = None, *, lrs: bool = True, val: bool = False) -> Diagnosis:
+    """The diagnosis of what is given, with validation losses or without."""
+    losses, rates = given(history, points, lrs=lrs)
+    return diagnose(losses, rates, val_losses=history.val_losses if val else None)
 
 
 def score(cases: list[Case], verdicts: list[TrainingVerdict]) -> dict[str, tuple[float, int]]:
@@ -156,56 +159,13 @@ def by_kind(cases: list[Case]) -> str:
     return "\n".join(lines)
 
 
-# -------------------------------------------------------------------------------------------------------------- choose
-CANDIDATES = {
-    "MOST_UNREST": (0.03, 0.04, 0.05, 0.06, 0.08, 0.1),
-    "MOST_RISE": (5.0, 10.0, 30.0, 1e99),
-    "NO_FALL": (0.5, 1.0, 1.5, 2.0),
-    "FLAT_RISE": (1.8, 2.2, 2.6),
-    "NOT_HALF": (0.66, 0.7, 0.74, 0.78, 0.82, 0.86),
-    "STILL_FALLING": (0.2, 0.25, 0.3, 0.35, 0.4, 0.5),
-    "FALLING_AT_DECAY": (0.2, 0.25, 0.3, 0.35, 0.4, 0.5),
-    "LEAST_TREND": (2.0, 3.0, 4.0),
-    "PICK_UP": (0.6, 0.8, 1.0, 1.25, 1.5, 2.0),
-}
-
-
-def choose(cases: list[Case], rounds: int = 3) -> dict[str, float]:
-    """Choose the constants of `lrfinder.curve.diagnosis` one by one, each given the others."""
-    module = importlib.import_module("lrfinder.curve.diagnosis")
-    measured = [_measured(case.history) for case in cases]
-
-    def objective() -> float:
-        verdicts = [HIGH if each is None else module.decide(*each).verdict for each in measured]
-        found = {name: share for name, (share, _) in score(cases, verdicts).items()}
-        too_many = 3 * max(found["wrong"] - 0.015, 0) + 2 * max(found["alarms"] - 0.09, 0)
-        return found["right"] + 0.3 * found["drops told"] - 0.2 * found["alarms"] - too_many
-
-    for _ in range(rounds):
-        for name, values in CANDIDATES.items():
-            scores = {}
-            for value in values:
-                setattr(module, name, value)
-                scores[value] = objective()
-            setattr(module, name, max(values, key=lambda value: scores[value]))
-    return {name: getattr(module, name) for name in CANDIDATES}
-
-
-def _measured(history: History) -> tuple[Any, Any] | None:
-    read = read_history(history.losses, history.lrs)
-    return (read, measure_signs(read)) if read.finite >= MIN_ENTRIES else None
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", action="store_true", help="print the tables")
-    parser.add_argument("--choose", action="store_true", help="choose the constants again, and score with them")
-    arguments = parser.parse_args()
+    parser.parse_args()
     cases = load_cases()
-    if arguments.choose:
-        print(choose([case for case in cases if case.history.task in (*FIRST, *SECOND)]))
-    for title, tasks in (("held out", HELD_OUT), ("chosen on", (*FIRST, *SECOND))):
+    for title, tasks in (("held out", HELD_OUT), ("learnt from", (*FIRST, *SECOND))):
         chosen = [case for case in cases if case.history.task in tasks]
         print(f"{title}: {len(tasks)} tasks, {len(chosen)} trainings\n\n{table(chosen)}\n\n{by_kind(chosen)}\n")
 

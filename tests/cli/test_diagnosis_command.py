@@ -27,8 +27,8 @@ def test_it_prints_the_verdict_the_reason_the_evidence_and_the_columns(log, caps
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "learning rate: too low"
     text = " ".join(line.strip() for line in printed[1:])
-    assert "in proportion to the summed learning rate" in text
-    assert "Try 10 times the learning rate. evidence: unrest 0," in text
+    assert "along with the summed learning rate" in text
+    assert "Try 10 times the learning rate. evidence: fine 0" in text
     assert printed[-1] == "  columns: loss, lr, 200 losses"
 
 
