@@ -32,6 +32,7 @@ FLAT_CERTAIN = 0.85  # the same where it does not fall clearly
 LEAST_TREND = 2.0  # standard errors of the slope that are a clear fall
 AT_ONCE = 0.9  # share of the fall between the first two entries
 EARLY_DECAY = 0.35  # share of the training
+STEADY = 0.7  # share of the fall at half of the summed lr, below which the loss fell along with it
 FAR_FROM_HALF = 0.62  # share of the fall at half of the summed lr, below which a factor of ten is advised
 VAL_RISE = 0.2  # share of the fall of the validation loss that it has to rise again
 PRINTED_WIDTH = 100  # characters in a line
@@ -277,10 +278,9 @@ def _slow(history: History, signs: Signs, chances: Probabilities, done: float) -
         return _found(TrainingVerdict.UNCLEAR, reason, None, stretch)
     advice = 10.0 if signs.half < FAR_FROM_HALF else 5.0
     come = min(max(signs.half, 0.0), 1.0)
-    reason = (
-        f"The loss fell along with the summed learning rate: at half of it, {come:.0%} of the fall had come. {similar} "
-        f"Try {advice:g} times the learning rate."
-    )
+    steady = signs.half < STEADY
+    where = "The loss fell along with the summed learning rate: at half of it" if steady else "At half of the summed lr"
+    reason = f"{where}, {come:.0%} of the fall had come. {similar} Try {advice:g} times the learning rate."
     return _found(TrainingVerdict.TOO_LOW, reason, advice, stretch)
 
 
