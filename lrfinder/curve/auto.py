@@ -13,6 +13,7 @@ from lrfinder.curve.curve import Context, Curve
 from lrfinder.curve.divergence import median_of_three
 from lrfinder.curve.epochs import over_epochs
 from lrfinder.curve.explosion import before_explosion, first_divergence_lr, first_explosion
+from lrfinder.curve.range_start import FAR_ABOVE_START, fallen_at_start
 from lrfinder.curve.remedies import how_to_see_divergence
 from lrfinder.errors import NoSuggestionError
 
@@ -76,7 +77,8 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
 
     A range may show one half of the valley only. Where the loss still falls at the end of an exponential grid, the
     divisor is half as large. Where a linear grid leaves more than two decades between its first two learning rates, it
-    is three times as large.
+    is three times as large. Where most of the fall is over near the first learning rate, SGD gets that one: the range
+    may begin above the learning rates that work.
 
     In one process, losses of data with only a few batches count as the mean of their epoch.
 
@@ -96,7 +98,7 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
     """
     curve = over_epochs(curve, context)
     divergence = _highest_lr(curve, context)
-    curve = before_explosion(curve)
+    whole, curve = curve, before_explosion(curve)
     if divergence is None and not (curve.has_clear_descent and curve.depth > 0):
         raise NoSuggestionError(
             "auto: the loss neither fell nor rose clearly at any learning rate. "
@@ -110,9 +112,15 @@ def choose(curve: Curve, context: Context) -> tuple[float, str]:
     factor = (ASSUMED_STEPS / (context.total_steps or ASSUMED_STEPS)) ** LENGTH_POWER
     divisor /= RMSPROP_FACTOR if context.optimizer == "RMSprop" else 1.0
     divisor *= UNSEEN_BELOW if _starts_with_gap(curve) else 1.0
-    lr = anchor.lr / divisor * factor
-    if divergence is not None and divergence / BELOW_ALWAYS < lr:
-        return divergence / BELOW_ALWAYS, f"divergence {divergence:.1e} / {BELOW_ALWAYS}, the highest that is suggested"
+    lr, highest = anchor.lr / divisor * factor, math.inf if divergence is None else divergence / BELOW_ALWAYS
+    start = float(curve.lrs[0])
+    if context.optimizer == "SGD" and min(lr, highest) > FAR_ABOVE_START * start and fallen_at_start(whole) is not None:
+        return (
+            start,
+            f"the first learning rate {start:.1e}, as most of the fall is over near it; lower start_lr to see more",
+        )
+    if highest < lr:
+        return highest, f"divergence {divergence:.1e} / {BELOW_ALWAYS}, the highest that is suggested"
     reason = f"{anchor.name} {anchor.lr:.1e} / {divisor:.1f}{anchor.why}"
     if context.total_steps is None:
         return lr, f"{reason}, for an assumed {ASSUMED_STEPS:,} steps"

@@ -9,6 +9,7 @@ from lrfinder.curve.curve import NOTHING_KNOWN, Context, Curve
 from lrfinder.curve.divergence import divergence_lr
 from lrfinder.curve.epochs import over_epochs
 from lrfinder.curve.explosion import before_explosion, first_divergence_lr, first_explosion
+from lrfinder.curve.range_start import FAR_ABOVE_START, fallen_at_start
 from lrfinder.curve.remedies import how_to_see_divergence, why_few_points
 from lrfinder.curve.rules import suggest
 from lrfinder.curve.smoothing import smooth
@@ -26,11 +27,7 @@ WIDE_GAP = 3.0  # neighbours of which one is this factor above the other leave a
 SPARSE = 15.0  # points per decade, fewer than those of a sweep on a scouted range
 MANY_POINTS = 40  # half of fewer says little
 UNSTABLE = 10.0  # factor by which half of the points disagree with all of them where there are too few
-AT_ONCE = 3.0  # the loss falls at once if it does below this factor above the first learning rate
-AT_ONCE_SHARE = 0.7  # by this share of its whole fall
-AT_ONCE_NOISE = 3.0  # and by this many typical differences of neighbours
 FAR_BELOW_RISE = 10.0  # a spike is lone if the last rise begins more than this factor above it
-FAR_ABOVE_START = 5.0  # that is doubtful where the suggestion is more than this factor above the first learning rate
 
 AGAINST_NOISE = "Pass a val_loader, whose batches are the same at each learning rate, or use larger batches or repeats."
 
@@ -70,7 +67,7 @@ def curve_warnings(curve: Curve, context: Context = NOTHING_KNOWN) -> list[str]:
     lr = _suggested(curve, context)
     if lr is None:
         return found
-    doubts = _misplaced(curve, lr) or _falls_at_once(curve, lr) or _unstable(curve, context, lr)
+    doubts = _misplaced(curve, lr) or _begins_too_high(curve, lr) or _unstable(curve, context, lr)
     return found + (doubts or ([] if found else _rests_on_a_spike(curve, context)))
 
 
@@ -96,21 +93,12 @@ def _misplaced(curve: Curve, lr: float) -> list[str]:
     return []
 
 
-def _falls_at_once(curve: Curve, lr: float) -> list[str]:
-    """Return a doubt where the range may begin above the learning rates that work.
-
-    A network that breaks in the first steps still learns the mean of its targets, and the sweep shows a valley.
-    """
-    losses, start = curve.unit_losses, float(curve.lrs[0])
-    index = int(np.searchsorted(curve.lrs, AT_ONCE * start))
-    if lr <= FAR_ABOVE_START * start or not MIN_POINTS <= index <= len(curve) - MIN_POINTS:
+def _begins_too_high(curve: Curve, lr: float) -> list[str]:
+    """Return a doubt where the range may begin above the learning rates that work."""
+    start, fallen = float(curve.lrs[0]), fallen_at_start(curve)
+    if fallen is None or lr <= FAR_ABOVE_START * start:
         return []
-    first = float(np.median(losses[:3]))
-    fall = first - float(np.median(losses[index - 2 : index + 3]))
-    noise = float(np.median(np.abs(np.diff(losses[: 2 * index]))))
-    if fall <= max(AT_ONCE_SHARE * (first - curve.lowest), AT_ONCE_NOISE * noise):
-        return []
-    fact = f"Most of the fall is over at {curve.lrs[index]:.1e}, near the first learning rate {start:.1e}"
+    fact = f"Most of the fall is over at {fallen:.1e}, near the first learning rate {start:.1e}"
     return [f"{fact}: the range may begin above the learning rates that work. Lower start_lr."]
 
 

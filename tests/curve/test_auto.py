@@ -138,6 +138,18 @@ def test_a_linear_grid_that_begins_with_a_wide_gap_gets_a_third():
     assert with_gap == pytest.approx(without / 3, rel=0.05)
 
 
+def test_sgd_gets_the_first_learning_rate_where_most_of_the_fall_is_over_near_it():
+    lrs = np.geomspace(1e-2, 10.0, 100)
+    losses = np.where(np.arange(100) < 6, 200.0, np.where(lrs < 5.0, 30.0, 900.0)) + 2 * np.sin(np.arange(100))
+    curve = measured(losses, lrs=lrs)
+    found = suggest("auto", curve, Context(optimizer="SGD", total_steps=500))
+    assert found.lr == pytest.approx(1e-2)
+    assert "lower start_lr" in found.reason
+    assert suggest("auto", curve, Context(optimizer="Adam", total_steps=500)).lr > 5e-2
+    later = measured(np.concatenate([np.full(30, 200.0), losses[:-30]]), lrs=lrs)
+    assert suggest("auto", later, Context(optimizer="SGD", total_steps=500)).lr > 5e-2
+
+
 def test_losses_of_two_batches_that_differ_hide_no_explosion():
     rng = np.random.default_rng(0)
     lrs = np.geomspace(1e-6, 10.0, 100)
