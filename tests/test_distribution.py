@@ -59,7 +59,7 @@ def test_the_wheel_holds_the_package_alone(built):
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     package = {name for name in tracked() if name.startswith("lrfinder/")}
-    assert names == {name for name in package if name.endswith((".py", "py.typed"))}
+    assert names == {name for name in package if name.endswith((".py", "py.typed", "diagnosis.json"))}
 
 
 def test_an_installed_wheel_runs_the_demo(built, tmp_path):
