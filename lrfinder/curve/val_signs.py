@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from lrfinder.curve.arrays import Floats
-from lrfinder.curve.history import History
+from lrfinder.curve.history import ROUNDING, History
 
 __all__ = ["LEAST_VAL", "ValSigns", "measure_val_signs"]
 
@@ -54,7 +54,7 @@ def measure_val_signs(val_losses: Floats, history: History) -> ValSigns | None:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         spread = float(known.max() - known.min())
-    if not 0 < spread < np.inf:
+    if not ROUNDING * float(np.abs(known).max()) < spread < np.inf:
         return None
     losses = (known - known.min()) / spread
     bins = (np.arange(len(history)) + 0.5) / len(history)

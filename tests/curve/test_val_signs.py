@@ -25,8 +25,10 @@ def test_a_rise_is_measured_from_the_earlier_minimum():
     assert found.val_falling == pytest.approx(3 / 7)
 
 
-@pytest.mark.parametrize("val_losses", [np.arange(5.0), np.ones(20), np.full(20, np.nan), [0, 1e308, -1e308] * 4])
-def test_too_few_or_equal_or_overflowing_ones_have_no_signs(val_losses):
+@pytest.mark.parametrize(
+    "val_losses", [np.arange(5.0), np.ones(20), 1 + 1e-15 * np.arange(20), np.full(20, np.nan), [0, 1e308, -1e308] * 4]
+)
+def test_too_few_or_nearly_equal_or_overflowing_ones_have_no_signs(val_losses):
     assert measure_val_signs(np.array(val_losses), HISTORY) is None
 
 
