@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from lrfinder.curve.classifier import DIGITS, FARTHEST, Probabilities, inputs_of, probabilities
-from lrfinder.curve.diagnosis import decide
+from lrfinder.curve.diagnosis import TrainingVerdict, decide
 from lrfinder.curve.history import MIN_ENTRIES, History, read_history
 from lrfinder.curve.signs import Signs, measure_signs
 from lrfinder.curve.val_signs import measure_val_signs
@@ -161,15 +161,30 @@ def answers(cases: Iterable[Case], models: dict[str, Any], form: dict[str, Any],
 
 def score_of(found: Sequence[Answer], least_low: float, least_high: float) -> dict[str, float]:
     """The shares of `diagnosis.score` with these least probabilities."""
-    verdicts = []
-    for each in found:
-        if each.measured is None:
-            verdicts.append(HIGH)
-            continue
-        history, signs, chances = each.measured
-        chances = replace(chances, least_low=least_low, least_high=least_high)
-        verdicts.append(decide(history, signs, chances).verdict)
+    return _shares(found, [verdict_of(each, least_low, least_high) for each in found])
+
+
+def verdict_of(answer: Answer, least_low: float, least_high: float) -> TrainingVerdict:
+    """The verdict with these least probabilities."""
+    if answer.measured is None:
+        return HIGH
+    history, signs, chances = answer.measured
+    return decide(history, signs, replace(chances, least_low=least_low, least_high=least_high)).verdict
+
+
+def _shares(found: Sequence[Answer], verdicts: list[TrainingVerdict]) -> dict[str, float]:
     return {name: share for name, (share, _) in score([each.case for each in found], verdicts).items()}
+
+
+def score_left_out(found: Sequence[Answer]) -> dict[str, float]:
+    """The shares with least probabilities that were chosen on the other folds."""
+    folds = folds_of(each.case.history.task for each in found)
+    verdicts: dict[int, TrainingVerdict] = {}
+    for fold in range(FOLDS):
+        least = choose_least([each for each in found if folds[each.case.history.task] != fold])
+        here = (i for i, each in enumerate(found) if folds[each.case.history.task] == fold)
+        verdicts |= {i: verdict_of(found[i], *least) for i in here}
+    return _shares(found, [verdicts[i] for i in range(len(found))])
 
 
 def choose_least(found: Sequence[Answer]) -> tuple[float, float]:
@@ -214,23 +229,26 @@ def part_of(rows: Rows, chosen: npt.NDArray[np.bool_]) -> Rows:
 def main() -> None:
     """Train and score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="train on all but the held-out tasks, and store that")
+    parser.add_argument("--write", action="store_true", help="also train on all but the held-out tasks, and store that")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cases = load_cases()
-    chosen_on = [case for case in cases if case.history.task in (*FIRST, *SECOND)]
-    rows = rows_of(chosen_on)
     others = [rows_of(load_cases(load_random_histories())), textbook_rows()]
-    without = left_out(chosen_on, rows, others)
-    least = {model: choose_least(found) for model, found in without.items()}
-    for model, found in without.items():
-        print(f"{model}, least probabilities {least[model]}, without the task: {_text(score_of(found, *least[model]))}")
-    stored = {
-        model: {"least_low": least[model][0], "least_high": least[model][1]} | fit([rows, *others], model)
-        for model in MODELS
-    }
+    for model, found in left_out(cases, rows_of(cases), others).items():
+        print(f"{model}, all tasks, each left out: {_text(score_left_out(found))}")
     if arguments.write:
-        PATH.write_text(json.dumps(stored, indent=None, separators=(",", ":")) + "\n", encoding="utf-8")
+        _write([case for case in cases if case.history.task in (*FIRST, *SECOND)], others)
+
+
+def _write(cases: Sequence[Case], others: Sequence[Rows]) -> None:
+    rows, stored = rows_of(cases), {}
+    for model, found in left_out(cases, rows, others).items():
+        least_low, least_high = choose_least(found)
+        print(
+            f"{model}, least probabilities {least_low}, {least_high}: {_text(score_of(found, least_low, least_high))}"
+        )
+        stored[model] = {"least_low": least_low, "least_high": least_high} | fit([rows, *others], model)
+    PATH.write_text(json.dumps(stored, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def _text(shares: dict[str, float]) -> str:
