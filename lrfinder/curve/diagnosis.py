@@ -64,6 +64,9 @@ class Stretch:
     name: str
 
 
+FIRST_TWO = Stretch(first=0, stop=2, name="nearly the whole fall")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diagnosis:
     """What a training's history says of its learning rate.
@@ -108,7 +111,7 @@ def diagnose(
     - **decayed too early**: the same, where the learning rate fell below a third of its peak early;
     - **fine**: no learning rate would have made much of a difference;
     - **unclear**: none is probable enough. So are a loss that hardly moved, a first average that holds nearly the whole
-      fall and may hide an explosion, and a model that overfits.
+      fall and may hide an explosion, and a model that overfits, where its losses do not say too high.
 
     Validation losses help: they tell progress from memorizing.
 
@@ -248,6 +251,8 @@ def _similar(probability: float, side: str) -> str:
 
 def _high(history: History, signs: Signs, chances: Probabilities) -> Diagnosis:
     similar = f"{_similar(chances.too_high, 'high')} Try a third of the learning rate."
+    if signs.unrest == 0 and signs.at_once >= AT_ONCE:
+        return _found(TrainingVerdict.TOO_HIGH, f"{_first_fall(signs)} {similar}", 0.3, FIRST_TWO)
     if signs.unrest == 0:
         return _found(TrainingVerdict.TOO_HIGH, f"The loss has no long rise. {similar}", 0.3)
     stretch = _stretch(history, signs.unrest_bins, "above its earlier minimum")
@@ -287,11 +292,14 @@ def _slow(history: History, signs: Signs, chances: Probabilities, done: float) -
 def _hidden(signs: Signs) -> Diagnosis | None:
     if signs.at_once < AT_ONCE:
         return None
-    reason = (
+    return _found(TrainingVerdict.UNCLEAR, _first_fall(signs), None, FIRST_TWO)
+
+
+def _first_fall(signs: Signs) -> str:
+    return (
         f"{min(signs.at_once, 1.0):.0%} of the fall lies between the first two entries. If they are averages, the "
         "first may hide that the loss exploded: log the loss of every step, or more often."
     )
-    return _found(TrainingVerdict.UNCLEAR, reason, None, Stretch(first=0, stop=2, name="nearly the whole fall"))
 
 
 def _settled(signs: Signs, chances: Probabilities) -> Diagnosis:

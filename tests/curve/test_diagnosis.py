@@ -115,7 +115,15 @@ def test_gain_from_a_decaying_lr_after_a_plateau_is_fine():
 def test_an_average_that_holds_the_whole_fall_may_hide_a_blow_up():
     rng = np.random.default_rng(0)
     averages = np.concatenate([[400.0], 2.3 + 0.01 * rng.standard_normal(29)])
-    assert diagnose(averages).verdict in {HIGH, UNCLEAR}
+    found = diagnose(averages)
+    assert found.verdict is HIGH
+    assert "every step" in found.reason
+    assert (found.stretch.first, found.stretch.stop) == (0, 2)
+    averages[0] = 3.0  # most such trainings were too high, not by far
+    found = diagnose(averages)
+    assert found.verdict is UNCLEAR
+    assert "every step" in found.reason
+    assert (found.stretch.first, found.stretch.stop) == (0, 2)
     assert diagnose(0.3 + 2.0 * np.exp(-np.arange(30) / 2)).verdict is FINE
 
 
@@ -133,12 +141,21 @@ def test_constant_loss_is_unclear():
 def test_a_validation_loss_that_rises_again_is_overfitting():
     val_losses = np.concatenate([np.linspace(2.3, 0.8, 8), np.linspace(0.8, 1.9, 12)])
     found = diagnose(SLOW, val_losses=val_losses)
-    assert found.verdict in {HIGH, UNCLEAR}
+    assert found.verdict is HIGH
     assert found.reason.startswith("The validation loss rose again by 66% of its fall")
     assert "overfits" in found.reason
     assert found.stretch.first == pytest.approx(0.42 * len(SLOW), abs=0.06 * len(SLOW))
     assert found.stretch.stop == len(SLOW)
     assert diagnose(SLOW, val_losses=np.sort(val_losses)[::-1]).verdict is LOW
+
+
+def test_an_overfitting_model_is_unclear_where_its_losses_do_not_say_too_high():
+    val_losses = np.concatenate([2.3 - 1.5 * (1 - np.exp(-np.arange(12))), np.linspace(0.8, 1.25, 8)])
+    found = diagnose(STALLED, DROPPED, val_losses=val_losses)
+    assert found.verdict is UNCLEAR
+    assert "the model overfits. Whether the learning rate is right cannot be told" in found.reason
+    assert found.stretch.name == "validation loss rises"
+    assert diagnose(STALLED, DROPPED, val_losses=np.sort(val_losses)[::-1]).verdict is EARLY
 
 
 def test_the_evidence_holds_the_probabilities():
