@@ -485,7 +485,7 @@ def test_faults_in_the_sweep(name):
 
 @pytest.mark.parametrize("name", PLACES)
 def test_faults_in_the_scout(name):
-    stride = 41 if name in {"in_the_data_set", "in_the_sampler"} else 9
+    stride = 23 if name in {"in_the_data_set", "in_the_sampler"} else 5
     assert_every_fault_is_undone(
         PLACES[name],
         IN_LOADERS if is_in_loader(name) else ERRORS,

@@ -1,7 +1,6 @@
 """The notebooks run as they are, and are stored with their outputs."""
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,31 +39,17 @@ def test_outputs_hold_no_paths_and_no_warnings(path):
     assert not re.findall(r"(?<![\w.:/])/(?:home|root|tmp|usr|work|Users)/\S*|site-packages", str(outputs))
 
 
-@pytest.fixture(scope="module")
-def executed(request):
-    """Start the selected notebooks, two at a time, each in a process of its own."""
-    selected = [item for item in request.session.items if getattr(item, "originalname", "") == "test_runs"]
-    paths = [item.callspec.params["path"] for item in selected]
-    with ThreadPoolExecutor(2) as pool:
-        yield {path: pool.submit(execute, path) for path in paths if not missing(path)}
-
-
 def missing(path):
     return [module for module in NEEDS.get(path.stem, ()) if find_spec(module) is None]
 
 
-def execute(path):
-    notebook = read(path)
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    return notebook
-
-
 @pytest.mark.filterwarnings("default")  # of the kernel's own machinery
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
-def test_runs(path, executed):
+def test_runs(path):
     if missing(path):
         pytest.skip(f"the notebook {path.stem} needs {', '.join(missing(path))}")
 
-    notebook = executed[path].result()
+    notebook = read(path)
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
 
     assert all(cell.get("execution_count") for cell in notebook.cells if cell.cell_type == "code")
